@@ -1,0 +1,47 @@
+"""A time-travel debugger and profiler for LLM agents.
+
+What a program embedding unspool needs, loaded on first use so that `import unspool` stays cheap:
+
+    with unspool.record("nightly run"):     # record this block
+        ...
+    @unspool.tool                           # record a tool's arguments, result, error and time
+    def search(query: str) -> str: ...
+    with unspool.spawn("researcher"):       # a sub-agent inside this program
+        ...
+    unspool.load("last")                    # read a recording
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "load", "record", "spawn", "tool"]
+
+if TYPE_CHECKING:
+    from unspool.capture.api import record, spawn
+    from unspool.capture.tools import tool
+    from unspool.recording.address import load
+
+_HOMES = {
+    "record": "unspool.capture.api",
+    "spawn": "unspool.capture.api",
+    "tool": "unspool.capture.tools",
+    "load": "unspool.recording.address",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'unspool' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,99 @@
+# Runs at the start of every Python below `unspool run`, whatever its version: the syntax is that of Python 2.7 and 3.
+# Nothing here may raise, print to stdout, or keep another sitecustomize from running.
+import os
+import sys
+
+
+def _chain():
+    """Run the sitecustomize this one hides, as if we were not here."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    for folder in sys.path:
+        if os.path.abspath(folder or os.curdir) == here:
+            continue
+        path = os.path.join(folder or os.curdir, "sitecustomize.py")
+        if os.path.isfile(path):
+            try:
+                from importlib.util import module_from_spec, spec_from_file_location
+            except ImportError:
+                return
+            spec = spec_from_file_location("sitecustomize", path)
+            module = module_from_spec(spec)
+            sys.modules["sitecustomize"] = module
+            spec.loader.exec_module(module)
+            return
+        init = os.path.join(folder or os.curdir, "sitecustomize", "__init__.py")
+        if os.path.isfile(init):
+            try:
+                from importlib.util import module_from_spec, spec_from_file_location
+            except ImportError:
+                return
+            spec = spec_from_file_location(
+                "sitecustomize", init, submodule_search_locations=[os.path.dirname(init)]
+            )
+            module = module_from_spec(spec)
+            sys.modules["sitecustomize"] = module
+            spec.loader.exec_module(module)
+            return
+
+
+def _say(text):
+    try:
+        sys.stderr.write("unspool: " + text + "\n")
+    except Exception:
+        pass
+
+
+def _serve(name, folder):
+    """Let this interpreter import one package from unspool's own installation, after its own packages."""
+    from importlib.machinery import PathFinder
+
+    class Finder(object):
+        @staticmethod
+        def find_spec(fullname, path=None, target=None):
+            if fullname != name:
+                return None
+            return PathFinder.find_spec(fullname, [folder])
+
+        @staticmethod
+        def invalidate_caches():
+            PathFinder.invalidate_caches()
+
+    sys.meta_path.append(Finder)
+
+
+def _arm():
+    if not os.environ.get("UNSPOOL_RUN"):
+        return
+    here = os.path.dirname(os.path.abspath(__file__))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(here)))
+    version = "%d.%d" % sys.version_info[:2]
+    if sys.version_info < (3, 11):
+        _say(
+            "%s is Python %s; recording needs 3.11 or newer. The program runs unrecorded." % (sys.executable, version)
+        )
+        return
+    _serve("unspool", root)
+    for folder in filter(None, os.environ.get("UNSPOOL_MSGSPEC", "").split(os.pathsep)):
+        _serve("msgspec", folder)
+    try:
+        import msgspec  # noqa: F401
+    except Exception:
+        _say(
+            "%s (Python %s) cannot load msgspec, which recording needs. The program runs unrecorded. "
+            "Install it there: %s -m pip install msgspec" % (sys.executable, version, sys.executable)
+        )
+        return
+    from unspool.capture.boot import arm_from_environment
+
+    arm_from_environment()
+
+
+try:
+    _arm()
+except Exception:
+    _say("could not start recording: %s. The program runs unrecorded." % (sys.exc_info()[1],))
+try:
+    _chain()
+except Exception:
+    # The program's own sitecustomize failed: report it as `site` would have, and go on as `site` does.
+    _say("error in the program's sitecustomize: %r" % (sys.exc_info()[1],))

@@ -1,0 +1,75 @@
+"""What child processes are told through the environment, so that they are recorded too."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from unspool.capture.process import Lineage
+
+if TYPE_CHECKING:
+    from unspool.capture.flow import Flow
+
+__all__ = ["BOOT_DIR", "RUN_VARIABLE", "for_child", "lineage_from", "publish", "variables", "will_be_captured"]
+
+RUN_VARIABLE = "UNSPOOL_RUN"  # a Lineage as JSON
+STORE_VARIABLE = "UNSPOOL_STORE"
+BOOT_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_boot")
+
+_PYTHON = re.compile(r"^python(?:[23](?:\.\d+)?)?(?:\.exe)?$|^pypy3?$")
+_ISOLATING = re.compile(r"^-[a-zA-Z]*[IES]")
+
+
+def variables(lineage: Lineage, pythonpath: str | None) -> dict[str, str]:
+    """The variables that arm a child: ours, and the boot folder first on `PYTHONPATH`."""
+    rest = [part for part in (pythonpath or "").split(os.pathsep) if part and part != BOOT_DIR]
+    return {
+        RUN_VARIABLE: msgspec.json.encode(lineage).decode("utf-8"),
+        STORE_VARIABLE: lineage.store,
+        "PYTHONPATH": os.pathsep.join([BOOT_DIR, *rest]),
+    }
+
+
+def lineage_from(environ: Mapping[str, str]) -> Lineage | None:
+    """What the parent told this process, None if it was not started by one that records."""
+    text = environ.get(RUN_VARIABLE)
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=Lineage)
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return None
+
+
+def publish(lineage: Lineage) -> None:
+    """Tell every child that inherits this process' environment."""
+    os.environ.update(variables(lineage, os.environ.get("PYTHONPATH")))
+
+
+def for_child(env: Any, flow: Flow) -> Any:
+    """A replaced environment with our variables added; what is no mapping is left to `Popen` to refuse."""
+    if not isinstance(env, Mapping):
+        return env
+    lineage = flow.process.child_lineage(flow.span)
+    keys_are_bytes = any(isinstance(key, bytes) for key in env)
+    current = env.get(b"PYTHONPATH" if keys_are_bytes else "PYTHONPATH")
+    ours = variables(lineage, os.fsdecode(current) if current is not None else None)
+    if keys_are_bytes:
+        return {**env, **{os.fsencode(name): os.fsencode(value) for name, value in ours.items()}}
+    return {**env, **ours}
+
+
+def will_be_captured(argv: list[str]) -> bool | None:
+    """Whether a command is a Python that will be recorded; None if it is no Python as far as its name tells."""
+    if not argv or not _PYTHON.match(os.path.basename(argv[0])):
+        return None
+    for word in argv[1:]:
+        if not word.startswith("-"):
+            break
+        if _ISOLATING.match(word):
+            return False  # -I, -E and -S keep the interpreter from our sitecustomize
+    return True

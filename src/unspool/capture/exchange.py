@@ -1,0 +1,380 @@
+"""One HTTP exchange as it happens, whatever client library makes it.
+
+A seam calls `begin` before the request leaves, `headers` when the response starts, `chunk` for each piece of the body
+as it passes, and `finish` or `fail` once. Model calls become a `context_snapshot` before the request leaves and a
+`syscall` and an `llm_response` when it ends; other requests one `HTTP` syscall.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+from unspool import providers
+from unspool.capture.credentials import clean_headers, clean_url
+from unspool.capture.flow import QUIET, Flow, current_flow
+from unspool.capture.guard import guard
+from unspool.capture.http.encodings import decode_body
+from unspool.capture.places import caller
+from unspool.events import (
+    Body,
+    ContextSnapshotData,
+    ErrorData,
+    HttpRequest,
+    HttpResponse,
+    LLMResponse,
+    LLMResponseData,
+    RecordEvent,
+    RecordEventType,
+    SyscallEventData,
+)
+from unspool.recording.lanes import Conversation, CutBody
+from unspool.recording.lines import error_data
+from unspool.recording.recorder import BodyStore, Recorder
+
+__all__ = ["Exchange", "begin"]
+
+_REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid")
+
+
+def begin(
+    client: str, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes | None
+) -> Exchange | None:
+    """Note a request about to leave; None when nothing is recorded here.
+
+    Args:
+        client: the library: `httpx`, `httpx2`, `urllib3`, `aiohttp`.
+        body: its bytes, None if they are not known yet (a stream).
+    """
+    if QUIET.get():
+        return None
+    flow = current_flow()
+    if flow is None:
+        return None
+    with guard:
+        exchange = Exchange(flow, client, method, url, headers, body)
+        exchange.start()
+        return exchange
+    return None
+
+
+class Exchange:
+    """State of one exchange. Methods are behind the guard and may be called from finalizers."""
+
+    def __init__(
+        self, flow: Flow, client: str, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes | None
+    ) -> None:
+        self.flow = flow
+        self.process = flow.process
+        self.client = client
+        self.method = method
+        self.url = clean_url(url)
+        self.request_headers = clean_headers(headers)
+        self.request_body = body
+        self.provider = providers.match(method, url)
+        self.started_ns = time.monotonic_ns()
+        self.span = self.process.new_span()
+        self.at = caller()
+        self.path = ""
+        self.call: int | None = None
+        self.step: int | None = None
+        self.lane: int | None = None
+        self.count = 0
+        self.retry = False
+        self._model: str | None = None
+        self._conversation: Conversation | None = None
+        self._status: int | None = None
+        self._reason: str | None = None
+        self._response_headers: list[tuple[str, str]] = []
+        self._encoding: str | None = None
+        self._chunks: list[bytes] = []
+        self._times: list[int] = []
+        self._last_ns = self.started_ns
+        self._first_ns: int | None = None
+        self._done = False
+
+    # --- the request -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Write what is known before the request leaves."""
+        if self.provider is not None:
+            self.process.perform(self._write_snapshot)
+        else:
+            self.path = f"/dev/net/{_host_port(self.url)}"
+            self.process.ensure()
+            self.process.note_start(self._start_line("HTTP"))
+
+    def _start_line(self, name: str) -> dict[str, object]:
+        return {
+            "span_id": self.span,
+            "parent_span_id": self.flow.span or self.process.own_span,
+            "name": name,
+            "path": self.path,
+            "start": self.process.elapsed(self.started_ns),
+            "task": self.flow.path,
+            "at": self.at,
+        }
+
+    def _write_snapshot(self, recorder: Recorder) -> None:
+        provider = self.provider
+        assert provider is not None
+        data = ContextSnapshotData(
+            provider=provider.name,
+            request=HttpRequest(method=self.method, url=self.url, headers=self.request_headers, client=self.client),
+        )
+        event = self._event(recorder, RecordEventType.CONTEXT_SNAPSHOT, self.started_ns)
+        event.context = data
+
+        def describe(cut: CutBody) -> None:
+            head = providers.request_head(provider, self.url, cut.skeleton or b"{}")
+            self._model = data.model = head.model
+            self.count = cut.count
+            if head.state_ref:
+                data.partial = f"leans on {head.state_ref}, which the provider keeps"
+
+        array_key = provider.array_keys[0] if provider.array_keys else None
+        try:
+            written, cut = recorder.write_request(
+                event, self.request_body, array_key, provider.system_keys, describe
+            )
+        finally:
+            self.path = f"/dev/llm/{providers.vendor(provider, self.url)}/{self._model or 'unknown'}"
+        self.call, self.step, self.lane = written.call, written.step, written.lane
+        if cut is not None:
+            self._conversation, self.retry = cut.conversation, cut.retry
+
+    def _event(self, recorder: Recorder, kind: RecordEventType, at_ns: int) -> RecordEvent:
+        return RecordEvent(
+            type=kind,
+            seq_num=0,
+            timestamp=recorder.elapsed(at_ns),
+            pid=recorder.pid,
+            call=self.call if self.provider is not None else self.flow.call,
+            step=self.step if self.provider is not None else self.flow.step,
+            task=self.flow.path,
+            lane=self.lane,
+            at=self.at if kind is not RecordEventType.LLM_RESPONSE else None,
+            span_id=self.span,
+            parent_span_id=(self.flow.span or self.process.own_span) if kind is RecordEventType.SYSCALL else None,
+        )
+
+    def late_request_body(self, body: bytes) -> None:
+        """The bytes of a request that was sent as a stream."""
+        self.request_body = body
+
+    # --- the response ------------------------------------------------------------------------------------------------
+
+    def headers(self, status: int, reason: str | None, headers: Iterable[tuple[str, str]]) -> None:
+        """The response has started."""
+        with guard:
+            pairs = list(headers)
+            self._status, self._reason = status, reason or None
+            self._encoding = next((value for name, value in pairs if name.lower() == "content-encoding"), None)
+            self._response_headers = clean_headers(pairs)
+
+    def chunk(self, data: bytes) -> None:
+        """A piece of the body has passed to the program."""
+        if not data:
+            return
+        now = time.monotonic_ns()
+        if self._first_ns is None:
+            self._first_ns = now
+        self._chunks.append(bytes(data))
+        self._times.append((now - self._last_ns) // 1000)
+        self._last_ns = now
+
+    def finish(self, ended: str | None = None, *, decoded: bool = False) -> None:
+        """The response is over.
+
+        Args:
+            ended: None when the body came to its end, else how it stopped.
+            decoded: the chunks are already content-decoded.
+        """
+        if self._done:
+            return
+        self._done = True
+        now = time.monotonic_ns()
+        self.process.perform(lambda recorder: self._write_end(recorder, now, ended, None, decoded))
+
+    def fail(self, error: BaseException) -> None:
+        """The request got no response, or its body broke off with an error."""
+        if self._done:
+            return
+        self._done = True
+        now = time.monotonic_ns()
+        self.process.perform(lambda recorder: self._write_end(recorder, now, None, error, False))
+
+    @property
+    def done(self) -> bool:
+        """Whether the exchange has been written."""
+        return self._done
+
+    # --- the events --------------------------------------------------------------------------------------------------
+
+    def _write_end(
+        self, recorder: Recorder, now: int, ended: str | None, error: BaseException | None, decoded: bool
+    ) -> None:
+        raw = b"".join(self._chunks)
+        body, encoding = (raw, self._encoding) if decoded else decode_body(raw, self._encoding)
+        broken = error_data(error) if error is not None else None
+        if broken is not None and self._status is not None:
+            ended = ended or f"{broken.type}: {broken.message}"
+        if self.provider is not None:
+            self._write_model_call(recorder, now, body, encoding, ended, broken)
+        else:
+            self._write_http(recorder, now, body, encoding, ended, broken)
+
+    def _response(self, store: BodyStore, body: bytes, encoding: str | None, ended: str | None) -> HttpResponse | None:
+        if self._status is None:
+            return None
+        response = HttpResponse(
+            status=self._status, reason=self._reason, headers=self._response_headers, complete=ended is None, ended=ended
+        )
+        store.heads.store(response)
+        response.body = store.put(body, is_json=not self._is_stream(), encoding=encoding)
+        if len(self._chunks) > 1:
+            response.chunks = [
+                number for chunk, delay in zip(self._chunks, self._times, strict=True) for number in (len(chunk), delay)
+            ]
+        return response
+
+    def _content_type(self) -> str | None:
+        return next((value for name, value in self._response_headers if name.lower() == "content-type"), None)
+
+    def _is_stream(self) -> bool:
+        return "event-stream" in (self._content_type() or "")
+
+    def _write_model_call(
+        self,
+        recorder: Recorder,
+        now: int,
+        body: bytes,
+        encoding: str | None,
+        ended: str | None,
+        broken: ErrorData | None,
+    ) -> None:
+        assert self.provider is not None
+        answer: LLMResponse | None = None
+        if self._status is not None:
+            # A stream the program closed after its end mark is whole; the parser knows the mark.
+            whole = ended is None or ended == CLOSED
+            with guard:
+                answer = self.provider.parse_response(self.url, body, self._content_type(), self._status, whole)
+        error = broken or (answer.error if answer is not None else None)
+        usage = answer.usage if answer is not None else None
+        partial = answer.partial if answer is not None else None
+        if ended is not None and ended != CLOSED and partial is None and error is None:
+            partial = ended
+        err = ""
+        if broken is not None:
+            err = f"{broken.type}: {broken.message}" if broken.message else broken.type
+        elif self._status is not None and self._status >= 400:
+            err = f"{self._status} {error.type}: {error.message}" if error is not None else str(self._status)
+        elif error is not None:
+            err = f"{error.type}: {error.message}"
+        result = None
+        if not err and answer is not None:
+            tokens = f"{_count(usage.input_tokens)}+{_count(usage.output_tokens)} tok" if usage is not None else "? tok"
+            result = f"{tokens} {answer.finish_reason or partial or ''}".rstrip()
+
+        args: dict[str, object] = {"path": self.path, "messages": self.count}
+        if self.retry:
+            args["retry"] = True
+        syscall = self._event(recorder, RecordEventType.SYSCALL, self.started_ns)
+        syscall.syscall = SyscallEventData(
+            syscall="LLMCall",
+            args=args,
+            result=result,
+            err=err,
+            duration=now - self.started_ns,
+            ttft=self._first_ns - self.started_ns if self._first_ns is not None else None,
+        )
+        recorder.write_event(syscall)
+
+        response_event = self._event(recorder, RecordEventType.LLM_RESPONSE, now)
+        data = LLMResponseData(
+            model=(answer.model if answer is not None else None) or self._model,
+            request_tokens=usage.input_tokens if usage is not None else None,
+            response_tokens=usage.output_tokens if usage is not None else None,
+            cached_tokens=usage.cached_tokens if usage is not None else None,
+            cache_write_tokens=usage.cache_write_tokens if usage is not None else None,
+            reasoning_tokens=usage.reasoning_tokens if usage is not None else None,
+            finish_reason=answer.finish_reason if answer is not None else None,
+            response_id=answer.response_id if answer is not None else None,
+            request_id=self._request_id(),
+            partial=partial,
+            error=error,
+        )
+        response_event.llm = data
+
+        def prepare(store: BodyStore) -> None:
+            data.response = self._response(store, body, encoding, ended)
+
+        recorder.write_with_bodies(response_event, prepare)
+        if self._conversation is not None:
+            self._conversation.busy = False
+            self._conversation.failed = bool(err)
+        self.flow.call, self.flow.step = self.call, self.step
+
+    def _request_id(self) -> str | None:
+        for name, value in self._response_headers:
+            if name.lower() in _REQUEST_IDS:
+                return value
+        return None
+
+    def _write_http(
+        self,
+        recorder: Recorder,
+        now: int,
+        body: bytes,
+        encoding: str | None,
+        ended: str | None,
+        broken: ErrorData | None,
+    ) -> None:
+        event = self._event(recorder, RecordEventType.SYSCALL, self.started_ns)
+        err = ""
+        if broken is not None:
+            err = f"{broken.type}: {broken.message}" if broken.message else broken.type
+        elif self._status is not None and self._status >= 400:
+            err = f"{self._status} {self._reason or ''}".rstrip()
+        data = SyscallEventData(
+            syscall="HTTP",
+            args={"path": self.path, "method": self.method, "url": self.url},
+            result=None if self._status is None else f"{self._status}, {len(body)} bytes",
+            err=err,
+            duration=now - self.started_ns,
+            ttft=self._first_ns - self.started_ns if self._first_ns is not None else None,
+            error=broken,
+        )
+        event.syscall = data
+
+        def prepare(store: BodyStore) -> None:
+            request = HttpRequest(method=self.method, url=self.url, headers=self.request_headers, client=self.client)
+            store.heads.store(request)
+            if self.request_body is None:
+                request.body = Body(missing="sent as a stream")
+            elif self.request_body:
+                request.body = store.put(self.request_body, is_json=True)
+            data.request = request
+            data.response = self._response(store, body, encoding, ended)
+
+        recorder.write_with_bodies(event, prepare)
+
+
+CLOSED = "closed by the program"
+
+
+def _count(tokens: int | None) -> str:
+    return "?" if tokens is None else str(tokens)
+
+
+def _host_port(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"{parts.hostname or '?'}:{port}"
+    except ValueError:
+        return "?"
+
+

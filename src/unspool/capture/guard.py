@@ -1,0 +1,58 @@
+"""The one edge between the agent and the recorder: what goes wrong behind it never reaches the agent.
+
+A fault is counted, one warning line goes to stderr, and the agent goes on as if unspool were not there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from unspool.errors import UnspoolError
+
+__all__ = ["Guard", "guard"]
+
+
+class Guard:
+    """`with guard: …` swallows, counts and reports every `Exception`; `KeyboardInterrupt` and the like pass."""
+
+    def __init__(self) -> None:
+        self.faults = 0
+        self.last: BaseException | None = None
+        self._warned = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> bool:
+        if exc is None or not isinstance(exc, Exception):
+            return False
+        self.note(exc)
+        return True
+
+    def note(self, exc: BaseException) -> None:
+        """Count a fault and warn once."""
+        self.faults += 1
+        self.last = exc
+        with self._lock:
+            if self._warned:
+                return
+            self._warned = True
+        what = str(exc) if isinstance(exc, UnspoolError) else f"{type(exc).__name__}: {exc}"
+        if os.environ.get("UNSPOOL_DEBUG"):
+            import traceback
+
+            what += "\n" + "".join(traceback.format_exception(exc))
+        self.warn(f"recording is incomplete: {what}")
+
+    def warn(self, text: str) -> None:
+        """One line on the agent's stderr, which may be closed or gone."""
+        try:
+            sys.__stderr__.write(f"unspool: {text}\n")  # type: ignore[union-attr]
+            sys.__stderr__.flush()  # type: ignore[union-attr]
+        except Exception:  # noqa: BLE001 - there is nowhere left to report to
+            self.faults += 1
+
+
+guard = Guard()

@@ -1,0 +1,1 @@
+"""Seams in HTTP client libraries, one small adapter each. They only watch: nothing they return or raise changes."""

@@ -1,0 +1,251 @@
+"""An agent process inside this OS process: its PID, its recording, and the events capture writes to it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from unspool import __version__
+from unspool.capture.credentials import clean_argv, clean_environment
+from unspool.capture.guard import guard
+from unspool.errors import UnspoolError
+from unspool.events import RecordEvent, RecordEventType, StateChangeData
+from unspool.recording.recorder import Recorder
+from unspool.store import Store
+
+__all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage"]
+
+OPEN_NAME = "open.jsonl"
+NONDET_NAME = "nondet.jsonl"
+_EARLY_MAX = 10_000  # lines kept for a process that may never do anything worth a recording
+
+
+class Lineage(msgspec.Struct, omit_defaults=True):
+    """Where an agent process comes from; travels to child processes in the environment."""
+
+    store: str
+    trace_id: str
+    intent: str | None = None
+    parent: str | None = None
+    parent_pid: int | None = None
+    root: str | None = None
+    parent_span_id: str | None = None
+    audit: list[str] = msgspec.field(default_factory=lambda: ["process", "net"])
+
+
+class AgentProcess:
+    """One agent process. Its PID and recording are made at the first event, or by `ensure`.
+
+    Every method is safe to call from any thread, from a finalizer, and after a fault.
+    """
+
+    def __init__(self, lineage: Lineage, *, intent: str, role: str, on_start: Callable[[AgentProcess], None] | None = None) -> None:
+        self.lineage = lineage
+        self.intent = intent
+        self.role = role
+        self.abandoned = False
+        self.os_pid = os.getpid()
+        self._on_start = on_start
+        self._recorder: Recorder | None = None
+        self._failed = False
+        self._ended = False
+        self._lock = threading.RLock()
+        self._spans = itertools.count(2)  # 1 is the agent span
+        self._busy = threading.local()
+        self._pending: deque[Callable[[Recorder], None]] = deque()
+        self._side_files: dict[str, int] = {}
+        self._early: list[tuple[str, bytes]] = []
+
+    # --- identity ----------------------------------------------------------------------------------------------------
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """The recording, once there is one."""
+        return self._recorder
+
+    @property
+    def pid(self) -> int:
+        """The PID, 0 before the first event."""
+        return self._recorder.pid if self._recorder is not None else 0
+
+    @property
+    def own_span(self) -> str:
+        """The short id of the span of the whole process."""
+        return "00000001"
+
+    def new_span(self) -> str:
+        """A short span id, unique in this process; the recording's `span_base` in front makes it whole."""
+        return f"{next(self._spans):08x}"
+
+    def full_span(self, short: str) -> str | None:
+        """The 32-character id of a span of this process."""
+        base = self._recorder.metadata.span_base if self._recorder is not None else None
+        return base + short if base else None
+
+    def ensure(self) -> Recorder | None:
+        """The recording, made now if need be; None when it could not be made (said once)."""
+        if self._recorder is not None or self._failed or self.abandoned:
+            return None if self.abandoned else self._recorder
+        with self._lock:
+            if self._recorder is None and not self._failed:
+                try:
+                    self._recorder = self._make()
+                except (UnspoolError, OSError) as exc:
+                    self._failed = True
+                    guard.note(exc)
+                    return None
+                early, self._early = self._early, []
+                for name, line in early:
+                    self.append_side(name, line)
+                with guard:
+                    self.write_state("created", "running", "")
+                    if self._on_start is not None:
+                        self._on_start(self)
+        return self._recorder
+
+    def _make(self) -> Recorder:
+        store = Store(Path(self.lineage.store)).ensure()
+        environment, names = clean_environment(os.environ)
+        fields: dict[str, Any] = {
+            "parent": self.lineage.parent,
+            "parent_pid": self.lineage.parent_pid,
+            "root": self.lineage.root,
+            "role": self.role,
+            "trace_id": self.lineage.trace_id,
+            "parent_span_id": self.lineage.parent_span_id,
+            "command": clean_argv([sys.executable, *sys.orig_argv[1:]]),
+            "cwd": os.getcwd(),
+            "python": sys.version.split()[0],
+            "unspool": __version__,
+            "env": environment,
+            "env_names": names,
+        }
+        recorder = Recorder(store.records, store.next_pid(), self.intent, fields=fields)
+        return recorder
+
+    def child_lineage(self, parent_span: str | None = None) -> Lineage:
+        """What a process started by this one is told about its origin."""
+        recorder = self._recorder
+        if recorder is None:
+            return self.lineage
+        return msgspec.structs.replace(
+            self.lineage,
+            intent=None,
+            parent=recorder.record_id,
+            parent_pid=recorder.pid,
+            root=self.lineage.root or recorder.record_id,
+            parent_span_id=self.full_span(parent_span or self.own_span),
+        )
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def elapsed(self, at_ns: int | None = None) -> int:
+        """Nanoseconds since this process' recording began."""
+        return self._recorder.elapsed(at_ns) if self._recorder is not None else 0
+
+    def perform(self, action: Callable[[Recorder], None]) -> None:
+        """Run `action` on the recorder behind the guard.
+
+        A finalizer may run in the middle of a write of the same thread, which holds the recorder's lock: such an
+        action waits until that write is done.
+        """
+        if self.abandoned or self._ended:
+            return
+        if getattr(self._busy, "on", False):
+            self._pending.append(action)
+            return
+        recorder = self.ensure()
+        if recorder is None:
+            return
+        self._busy.on = True
+        try:
+            with guard:
+                action(recorder)
+            while self._pending:
+                later = self._pending.popleft()
+                with guard:
+                    later(recorder)
+        finally:
+            self._busy.on = False
+
+    def write(self, event: RecordEvent) -> None:
+        """Write an event behind the guard."""
+        self.perform(lambda recorder: _write(recorder, event))
+
+    def write_state(self, before: str, after: str, reason: str) -> None:
+        """Write a transition of this process."""
+
+        def action(recorder: Recorder) -> None:
+            recorder.write_event(
+                RecordEvent(
+                    type=RecordEventType.STATE_CHANGE, seq_num=0, timestamp=recorder.elapsed(), pid=recorder.pid,
+                    state=StateChangeData(from_state=before, to_state=after, reason=reason), span_id=self.own_span,
+                )
+            )  # fmt: skip
+
+        self.perform(action)
+
+    def note_start(self, line: dict[str, Any]) -> None:
+        """Append a line to `open.jsonl`: something has begun that will end in an event."""
+        self.append_side(OPEN_NAME, msgspec.json.encode(line) + b"\n")
+
+    def append_side(self, name: str, line: bytes) -> None:
+        """Append a whole line to a file beside the events, behind the guard; kept in memory until there is a recording."""
+        if self.abandoned or self._ended:
+            return
+        if self._recorder is None:
+            if not self._failed and len(self._early) < _EARLY_MAX:
+                self._early.append((name, line))
+            return
+        with guard:
+            fd = self._side_files.get(name)
+            if fd is None:
+                with self._lock:
+                    fd = self._side_files.get(name)
+                    if fd is None:
+                        path = self._recorder.record_dir / name
+                        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                        self._side_files[name] = fd
+            os.write(fd, line)
+
+    # --- ending ------------------------------------------------------------------------------------------------------
+
+    def end(self, reason: str = "exited", *, stopped: bool = False) -> None:
+        """Close the recording; later events are dropped. Nothing happens the second time."""
+        if self._ended or self.abandoned:
+            return
+        recorder = self._recorder
+        if recorder is None:
+            self._ended = True
+            return
+        self.write_state("running", "dead", reason)
+        self._ended = True
+        with guard:
+            if stopped:
+                recorder.stop()
+            else:
+                recorder.close()
+        for fd in self._side_files.values():
+            os.close(fd)
+        self._side_files.clear()
+
+    def abandon(self) -> None:
+        """After fork, in the child: this process belongs to the parent."""
+        self.abandoned = True
+        self._lock = threading.RLock()
+        for fd in self._side_files.values():
+            os.close(fd)
+        self._side_files.clear()
+
+
+def _write(recorder: Recorder, event: RecordEvent) -> None:
+    event.pid = recorder.pid
+    recorder.write_event(event)

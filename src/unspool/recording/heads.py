@@ -1,0 +1,90 @@
+"""Heads of HTTP messages (method, URL, headers; status line, headers): stored once, with what varies beside.
+
+An agent sends the same twenty headers with every call and gets back twenty of which three differ (date, request id,
+length). The head goes into the pool as one JSON object; the next message of the same shape refers to it and carries
+only the values that differ.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from unspool.events import HttpRequest, HttpResponse
+from unspool.recording.pool import PoolReader, PoolWriter
+
+__all__ = ["HeadWriter", "restore_head"]
+
+_SHAPES_MAX = 256
+_VARY_MAX = 12  # more differences than this: a new head is cheaper than the list
+
+
+class HeadWriter:
+    """Moves heads into the pool."""
+
+    def __init__(self, pool: PoolWriter) -> None:
+        self._pool = pool
+        self._shapes: dict[tuple[str, ...], tuple[str, list[str]]] = {}
+
+    def store(self, message: HttpRequest | HttpResponse) -> None:
+        """Replace the head fields of `message` by a reference."""
+        first = (
+            {"method": message.method or "", "url": message.url or ""}
+            if isinstance(message, HttpRequest)
+            else {"reason": message.reason or ""}
+        )
+        headers = message.headers or []
+        shape = (*first, *(name for name, _ in headers))
+        values = [*first.values(), *(value for _, value in headers)]
+        message.headers = None
+        if isinstance(message, HttpRequest):
+            message.method = message.url = None
+        else:
+            message.reason = None
+        known = self._shapes.get(shape)
+        if known is not None:
+            vary = {
+                str(index): value
+                for index, (value, base) in enumerate(zip(values, known[1], strict=True))
+                if value != base
+            }
+            if len(vary) <= _VARY_MAX:
+                message.head, message.vary = known[0], vary or None
+                return
+        key = self._pool.put_json(msgspec.json.encode({**first, "headers": headers}), cut=False)
+        if len(self._shapes) >= _SHAPES_MAX:
+            self._shapes.clear()
+        self._shapes[shape] = (key, values)
+        message.head = key
+
+    def forget(self) -> None:
+        """The pool lost lines: refer to none of the heads stored so far."""
+        self._shapes.clear()
+
+
+def restore_head(message: HttpRequest | HttpResponse, pool: PoolReader) -> bool:
+    """Fill the head fields in again; False if the pool does not have them."""
+    if message.head is None:
+        return message.headers is not None
+    data = pool.get(message.head)
+    if data is None:
+        return False
+    try:
+        head: dict[str, Any] = msgspec.json.decode(data)
+        names = [name for name in head if name != "headers"]
+        values = [str(head[name]) for name in names]
+        headers = [(str(name), str(value)) for name, value in head["headers"]]
+        for index, value in (message.vary or {}).items():
+            place = int(index)
+            if place < len(values):
+                values[place] = value
+            else:
+                headers[place - len(values)] = (headers[place - len(values)][0], value)
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError, AttributeError):
+        return False
+    for name, value in zip(names, values, strict=True):
+        if name in ("method", "url", "reason"):
+            setattr(message, name, value)
+    message.headers = headers
+    return True

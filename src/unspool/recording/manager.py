@@ -1,0 +1,200 @@
+"""Recordings of many agent processes in one folder: start, write, stop, list, find, load."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from unspool.errors import (
+    AlreadyRecording,
+    AmbiguousRecordID,
+    CorruptRecording,
+    NotRecording,
+    RecordingNotFound,
+    StoreError,
+)
+from unspool.events import RecordEvent, RecordMetadata, RecordStatus
+from unspool.recording.metadata import METADATA_NAME, read_metadata
+from unspool.recording.reader import RecordReader
+from unspool.recording.recorder import EVENTS_NAME, Recorder
+from unspool.recording.tail import last_seq_of
+from unspool.store import check_id, writer_is_alive
+
+__all__ = ["RecordManager"]
+
+logger = logging.getLogger("unspool")
+
+
+class RecordManager:
+    """Recorders by PID, and the recordings in a folder. Safe to use from many threads.
+
+    Args:
+        base_dir: the folder of recordings. Nothing is touched until the first recording starts.
+    """
+
+    def __init__(self, base_dir: str | os.PathLike[str]) -> None:
+        self._base = Path(base_dir)
+        self._lock = threading.Lock()
+        self._active: dict[int, Recorder | None] = {}  # None while a recorder is being made
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder of recordings."""
+        return self._base
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+
+    def start_recording(self, pid: int, intent: str) -> str:
+        """Start a recording for `pid` and give its id.
+
+        Raises:
+            AlreadyRecording: the PID has an active one.
+            StoreError: it cannot be created.
+            ValueError: pid is below 1.
+        """
+        with self._lock:
+            if pid in self._active:
+                current = self._active[pid]
+                raise AlreadyRecording(pid, current.record_id if current is not None else None)
+            # The place is taken before the disk is touched, so that two starts cannot share a folder.
+            self._active[pid] = None
+        try:
+            recorder = Recorder(self._base, pid, intent)
+        except BaseException:
+            with self._lock:
+                self._active.pop(pid, None)
+            raise
+        with self._lock:
+            self._active[pid] = recorder
+        return recorder.record_id
+
+    def stop_recording(self, pid: int) -> None:
+        """End the recording of `pid` with status `stopped`.
+
+        Raises:
+            NotRecording: there is none.
+            StoreError: its final metadata could not be written.
+        """
+        with self._lock:
+            recorder = self._active.get(pid)
+            if recorder is None:
+                raise NotRecording(pid)
+            del self._active[pid]
+        recorder.stop()
+
+    def record_event(self, pid: int, event: RecordEvent) -> None:
+        """Write an event into the recording of `pid`; nothing happens if it is not recorded.
+
+        Raises:
+            StoreError: it could not be written.
+        """
+        recorder = self._active.get(pid)
+        if recorder is not None:
+            recorder.write_event(event)
+
+    def is_recording(self, pid: int) -> bool:
+        """Whether `pid` has an active recording."""
+        return self._active.get(pid) is not None
+
+    def get_event_count(self, pid: int) -> int:
+        """Events written for `pid` so far; 0 if it is not recorded."""
+        recorder = self._active.get(pid)
+        return recorder.event_count if recorder is not None else 0
+
+    def close_all(self) -> None:
+        """End every active recording with status `completed`. What fails is logged; none stays active."""
+        with self._lock:
+            recorders = [recorder for recorder in self._active.values() if recorder is not None]
+            self._active.clear()
+        for recorder in recorders:
+            try:
+                recorder.close()
+            except StoreError as exc:
+                logger.warning("%s", exc)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def list_records(self) -> list[RecordMetadata]:
+        """Metadata of every recording, newest first; running ones included. Empty if the folder does not exist.
+
+        A recording whose writer died is `interrupted`. Folders that are no recordings are skipped; damaged metadata
+        is rebuilt, so that no recording disappears.
+
+        Raises:
+            StoreError: the folder cannot be read.
+        """
+        try:
+            names = os.listdir(self._base)
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StoreError(f"cannot list the recordings in {self._base}: {exc.strerror or exc}") from exc
+        found = [metadata for name in names if (metadata := self._describe(self._base / name)) is not None]
+        oldest = datetime.min.replace(tzinfo=UTC)
+        found.sort(key=lambda one: (one.start_time or oldest, one.record_id), reverse=True)
+        return found
+
+    def _describe(self, folder: Path) -> RecordMetadata | None:
+        try:
+            metadata = read_metadata(folder)
+        except NotADirectoryError:
+            return None
+        except (OSError, CorruptRecording) as exc:
+            if not (folder / EVENTS_NAME).is_file():
+                return None
+            try:
+                with RecordReader(folder, live=True) as reader:
+                    return reader.metadata
+            except CorruptRecording:
+                logger.warning("%s cannot be read: %s", folder, exc)
+                return None
+        if metadata.status is RecordStatus.RECORDING:
+            if not writer_is_alive(folder):
+                metadata = msgspec.structs.replace(metadata, status=RecordStatus.INTERRUPTED)
+            metadata = msgspec.structs.replace(metadata, event_count=last_seq_of(folder / EVENTS_NAME))
+        return metadata
+
+    def find_record(self, record_id: str) -> Path:
+        """The folder of a recording; a prefix of its id is enough if only one recording has it.
+
+        Raises:
+            RecordingNotFound: no recording has this id or prefix, or the id is empty.
+            AmbiguousRecordID: several have it.
+            InvalidID: ids do not look like this.
+        """
+        if not record_id:
+            raise RecordingNotFound(record_id, self._base)
+        check_id("recording", record_id)
+        exact = self._base / record_id
+        if _is_recording(exact):
+            return exact
+        try:
+            names = sorted(name for name in os.listdir(self._base) if name.startswith(record_id))
+        except OSError:
+            names = []
+        fits = [name for name in names if _is_recording(self._base / name)]
+        if not fits:
+            raise RecordingNotFound(record_id, self._base)
+        if len(fits) > 1:
+            raise AmbiguousRecordID(record_id, fits)
+        return self._base / fits[0]
+
+    def load_record(self, record_id: str, *, live: bool = False, strict: bool = False) -> RecordReader:
+        """A reader of the recording with this id or unique prefix.
+
+        Raises:
+            RecordingNotFound, AmbiguousRecordID, InvalidID: as `find_record`.
+            RecordingActive, CorruptRecording: as `RecordReader`.
+        """
+        return RecordReader(self.find_record(record_id), live=live, strict=strict)
+
+
+def _is_recording(folder: Path) -> bool:
+    return (folder / METADATA_NAME).is_file() or (folder / EVENTS_NAME).is_file()
+
+
