@@ -216,6 +216,7 @@ def test_a_signal_handler_may_emit_while_its_thread_emits():
     assert numbers == list(range(20_000))
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # fork with threads is what this is about
 def test_a_forked_child_does_not_hang_on_a_lock_held_at_the_fork():
     channel = EventChannel(4)
     entered, leave = threading.Event(), threading.Event()

@@ -1,0 +1,48 @@
+"""An agent on the real OpenAI SDK whose context grows by about 1.6 KB of text a turn; prints its loop time.
+
+Arguments: the number of calls. The server's URL is in OPENAI_BASE_URL.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+
+from openai import OpenAI
+
+WORDS = "the agent reads a file and writes what it found into a report about rivers of the north in spring".split()
+
+
+def text(rng: random.Random, size: int) -> str:
+    out = ""
+    while len(out) < size:
+        out += rng.choice(WORDS) + rng.choice((" ", " ", " ", ", ", ".\n"))
+    return out[:size]
+
+
+def main() -> None:
+    calls = int(sys.argv[1])
+    rng = random.Random(7)
+    client = OpenAI(api_key="none", max_retries=0)
+    messages: list[dict[str, str]] = [{"role": "system", "content": text(rng, 2000)}]
+    new_text = 0
+    times = []
+    began = time.perf_counter()
+    for turn in range(calls):
+        question = f"turn {turn} chars=400 " + text(rng, 1180)
+        messages.append({"role": "user", "content": question})
+        before = time.perf_counter()
+        answer = client.chat.completions.create(model="count", messages=messages)  # type: ignore[arg-type]
+        times.append(time.perf_counter() - before)
+        reply = answer.choices[0].message.content or ""
+        messages.append({"role": "assistant", "content": reply})
+        new_text += len(question) + len(reply)
+    loop = time.perf_counter() - began
+    times.sort()
+    print(json.dumps({"loop_s": loop, "median_call_s": times[len(times) // 2], "new_text": new_text}))
+
+
+if __name__ == "__main__":
+    main()
