@@ -12,7 +12,8 @@ import time
 
 from openai import OpenAI
 
-WORDS = "the agent reads a file and writes what it found into a report about rivers of the north in spring".split()
+SENTENCE = "the agent reads a file and writes what it found into a report about rivers of the north in spring"
+WORDS = SENTENCE.split()
 
 
 def text(rng: random.Random, size: int) -> str:

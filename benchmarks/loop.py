@@ -84,11 +84,17 @@ def main() -> None:
                 ratio = statistics.median(
                     one["loop_s"] / other["loop_s"] for one, other in zip(recorded, plain, strict=True)
                 )
-                print(f"200 calls: recording adds {added:.2f} ms to the median call (goal 1.00); loop ratio {ratio:.3f}")
+                print(
+                    f"200 calls: recording adds {added:.2f} ms to the median call (goal 1.00); loop ratio {ratio:.3f}"
+                )
                 needed = _needed(folder)
                 pool = sizes["messages.jsonl"]
-                print(f"200 calls: pool {pool / needed:.3f} x the distinct messages and bodies (goal 1.10), all files "
-                      f"{total / needed:.3f} x")
-            print(f"{calls} calls: {per_call[calls] / 1000:.2f} KB a call on disk for "
-                  f"{recorded[-1]['new_text'] / calls / 1000:.2f} KB of new text; {sizes}")
+                print(
+                    f"200 calls: pool {pool / needed:.3f} x the distinct messages and bodies (goal 1.10), all files "
+                    f"{total / needed:.3f} x"
+                )
+            print(
+                f"{calls} calls: {per_call[calls] / 1000:.2f} KB a call on disk for "
+                f"{recorded[-1]['new_text'] / calls / 1000:.2f} KB of new text; {sizes}"
+            )
         print(f"bytes a call at 400 against 50 calls: {per_call[400] / per_call[50]:.3f} (goal 1.2)")

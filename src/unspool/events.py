@@ -99,7 +99,14 @@ def new_event(pid: PID, created_at: datetime | int, syscall: str, args: Mapping[
         elapsed = (age.days * 86_400 + age.seconds) * 1_000_000_000 + age.microseconds * 1_000
     else:
         elapsed = time.monotonic_ns() - created_at
-    return SyscallEvent(timestamp=max(elapsed, 0), pid=pid, syscall=syscall, args=copy.deepcopy(dict(args or {})))
+    return SyscallEvent(timestamp=max(elapsed, 0), pid=pid, syscall=syscall, args=_copied(args or {}))
+
+
+def _copied(args: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return copy.deepcopy(dict(args))
+    except Exception:  # noqa: BLE001 - a lock, a socket, an object with its own ideas of copying
+        return dict(args)
 
 
 def complete_event(event: SyscallEvent, result: Any, err: BaseException | str | None, duration: int) -> None:
@@ -410,7 +417,7 @@ class RecordStatus(StrEnum):
     INTERRUPTED = "interrupted"
 
 
-class RecordMetadata(Struct, kw_only=True):
+class RecordMetadata(Struct):
     """What `metadata.json` says of a recording.
 
     Times are aware UTC datetimes, None while unset. `role` is `agent`, or `worker` for a child process the agent

@@ -24,6 +24,7 @@ __all__ = [
     "new_hex_id",
     "new_record_id",
     "os_process_start",
+    "time_of_record_id",
     "writer_is_alive",
 ]
 
@@ -33,6 +34,8 @@ LOCK_NAME = "writer.lock"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _ID_ALPHABET = string.ascii_lowercase + string.digits
+_STAMP = "%Y%m%dT%H%M%S"
+_PID_MAX = 1 << 62
 
 
 def check_id(kind: str, value: str) -> str:
@@ -53,8 +56,22 @@ def new_hex_id() -> str:
 
 def new_record_id(pid: int) -> str:
     """`<pid>-<UTC time>-<4 random characters>`: sorts by time within a PID, never meets another of the same second."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    stamp = datetime.now(UTC).strftime(_STAMP)
     return f"{pid}-{stamp}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(4))}"
+
+
+def time_of_record_id(record_id: str) -> datetime | None:
+    """When a recording was started, by its id: ours, or the reference's `<pid>-<unix seconds>`; None for others."""
+    pid, _, rest = record_id.partition("-")
+    stamp = rest.partition("-")[0]
+    try:
+        if not pid.isdecimal():
+            return None
+        if stamp.isdecimal():
+            return datetime.fromtimestamp(int(stamp), UTC)
+        return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def find_store(explicit: str | os.PathLike[str] | None = None, *, cwd: str | os.PathLike[str] | None = None) -> Store:
@@ -107,6 +124,7 @@ class Store:
             ignore = self.path / ".gitignore"
             if not ignore.exists():
                 ignore.write_text("*\n")
+                ignore.chmod(0o600)
         except OSError as exc:
             raise StoreError(
                 f"cannot create the store {self.path}: {exc.strerror or exc}. Choose another place with --store DIR."
@@ -126,10 +144,13 @@ class Store:
                 fcntl.flock(fd, fcntl.LOCK_EX)
                 text = os.read(fd, 32).strip()
                 # A lost or damaged counter must not hand out a PID again: start above every recording there is.
-                last = int(text) if text.isdigit() else self._highest_recorded_pid()
+                last = int(text) if text.isdigit() else _PID_MAX
+                if last >= _PID_MAX:
+                    last = self._highest_recorded_pid()
                 os.pwrite(fd, b"%-20d\n" % (last + 1), 0)
                 return last + 1
             finally:
+                fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough if another thread forked meanwhile
                 os.close(fd)
         except OSError as exc:
             raise StoreError(f"cannot count a new PID in {path}: {exc.strerror or exc}") from exc
@@ -139,7 +160,7 @@ class Store:
         try:
             for name in os.listdir(self.records):
                 head = name.split("-", 1)[0]
-                if head.isdigit():
+                if head.isdecimal() and len(head) < 19:
                     highest = max(highest, int(head))
         except FileNotFoundError:
             return 0
@@ -157,11 +178,13 @@ def writer_is_alive(record_dir: str | os.PathLike[str]) -> bool:
         return False
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
     except BlockingIOError:
         return True
+    except OSError:  # a file system without locks: nobody can hold one
+        return False
     finally:
         os.close(fd)
-    return False
 
 
 def boot_id() -> str | None:

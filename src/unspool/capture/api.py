@@ -12,12 +12,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-from unspool.capture.flow import FLOW, Flow, current_flow
+from unspool.capture.credentials import clean_error
+from unspool.capture.flow import FLOW, Flow, current_flow, leave
+from unspool.capture.generators import wrap_async_generator, wrap_generator
 from unspool.capture.guard import guard
 from unspool.capture.places import caller
 from unspool.capture.process import AgentProcess, Lineage
 from unspool.capture.runtime import runtime
 from unspool.events import RecordEvent, RecordEventType, SyscallEventData
+from unspool.recording.lines import error_data
 from unspool.store import find_store, new_hex_id
 
 __all__ = ["record", "spawn"]
@@ -28,14 +31,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 class _Scope(ABC):
     """A context manager, sync and async, and a decorator, that runs code as an agent process of its own."""
 
+    flow: Flow | None = None  # of the code inside
     _process: AgentProcess | None = None
     _token: Token[Flow | None] | None = None
 
     @abstractmethod
-    def _enter(self) -> None: ...
+    def _open(self) -> None:
+        """Start the agent process, if anything is to be recorded."""
 
     @abstractmethod
-    def _leave(self, error: BaseException | None) -> None: ...
+    def _close(self, error: BaseException | None) -> None:
+        """End it."""
 
     @abstractmethod
     def _again(self) -> _Scope:
@@ -60,14 +66,26 @@ class _Scope(ABC):
 
     def __enter__(self) -> _Scope:
         with guard:
-            self._enter()
+            self._open()
+            if self.flow is not None:
+                self._token = FLOW.set(self.flow)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._token is not None:
+            leave(FLOW, self._token)
+            self._token = None
+        self.ended(error)
+
+    def gave(self, item: Any) -> None:
+        """A decorated generator gave an item."""
+
+    def ended(self, error: BaseException | None) -> None:
+        """The block or the decorated generator is over."""
         with guard:
-            self._leave(error)
+            self._close(error)
 
     async def __aenter__(self) -> _Scope:
         return self.__enter__()
@@ -78,6 +96,10 @@ class _Scope(ABC):
         self.__exit__(kind, error, trace)
 
     def __call__(self, function: F) -> F:
+        if inspect.isgeneratorfunction(function):
+            return wrap_generator(function, self._begin)  # type: ignore[return-value]  # wraps keeps the signature
+        if inspect.isasyncgenfunction(function):
+            return wrap_async_generator(function, self._begin)  # type: ignore[return-value]  # as above
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -94,11 +116,18 @@ class _Scope(ABC):
 
         return run  # type: ignore[return-value]  # as above
 
+    def _begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Scope | None:
+        scope = self._again()
+        with guard:
+            scope._open()
+        return scope if scope.flow is not None else None
+
 
 def _reason(error: BaseException | None) -> str:
     if error is None:
         return "exited"
-    return f"exited: {type(error).__name__}: {error}" if str(error) else f"exited: {type(error).__name__}"
+    data = clean_error(error_data(error))
+    return f"exited: {type(error).__name__}: {data.message}" if data.message else f"exited: {type(error).__name__}"
 
 
 class record(_Scope):  # noqa: N801 - used as a statement
@@ -118,44 +147,33 @@ class record(_Scope):  # noqa: N801 - used as a statement
         self._intent = intent
         self._store = store
         self._trace = trace
-        self._owns = False
         self._inner: spawn | None = None
 
     def _again(self) -> record:
         return record(self._intent, store=self._store, trace=self._trace)
 
-    def _enter(self) -> None:
+    def _open(self) -> None:
         if current_flow() is not None:
-            self._inner = spawn(self._intent or "record")
-            self._inner.__enter__()
-            self._process = self._inner._process
+            self._inner = inner = spawn(self._intent or "record")
+            inner._open()
+            self._process, self.flow = inner._process, inner.flow
             return
         found = find_store(self._store)
         lineage = Lineage(store=str(found.path), trace_id=new_hex_id(), audit=list(self._trace))
         process = AgentProcess(lineage, intent=self._intent or (caller() or "record"), role="agent")
-        self._owns = not runtime.armed
         runtime.arm(process)
         if process.ensure() is None:
-            if self._owns:
-                runtime.disarm()
+            runtime.drop(process)
             return
         self._process = process
-        self._token = FLOW.set(Flow(process))
+        self.flow = runtime.root_flow
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> None:
         if self._inner is not None:
-            self._inner._leave(error)
-            return
-        process = self._process
-        if process is None:
-            return
-        if self._token is not None:
-            _reset(self._token)
-        process.end(_reason(error))
-        if self._owns:
-            runtime.disarm()
-        else:
-            runtime.drop(process)
+            self._inner._close(error)
+        elif self._process is not None:
+            self._process.end(_reason(error))
+            runtime.drop(self._process)
 
 
 class spawn(_Scope):  # noqa: N801 - used as a statement
@@ -180,7 +198,7 @@ class spawn(_Scope):  # noqa: N801 - used as a statement
     def _again(self) -> spawn:
         return spawn(self._name, intent=self._intent)
 
-    def _enter(self) -> None:
+    def _open(self) -> None:
         outer = current_flow()
         if outer is None:
             return
@@ -206,15 +224,14 @@ class spawn(_Scope):  # noqa: N801 - used as a statement
                 "at": self._at,
             }
         )
-        self._token = FLOW.set(outer.within(process.own_span, process))
+        self.flow = outer.within(process.own_span, process)
 
-    def _leave(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> None:
         process, outer = self._process, self._outer
         if process is None or outer is None:
             return
-        if self._token is not None:
-            _reset(self._token)
-        process.end(_reason(error))
+        reason = _reason(error)
+        process.end(reason)
         runtime.drop(process)
         outer.process.write(
             RecordEvent(
@@ -226,7 +243,7 @@ class spawn(_Scope):  # noqa: N801 - used as a statement
                     syscall="Spawn",
                     args={"path": f"/dev/agent/{self._name}", "intent": self._intent, "pid": process.pid},
                     result=f"PID {process.pid}",
-                    err="" if error is None else f"{type(error).__name__}: {error}",
+                    err="" if error is None else reason.removeprefix("exited: "),
                     duration=time.monotonic_ns() - self._started_ns,
                 ),
                 call=outer.call,
@@ -237,11 +254,3 @@ class spawn(_Scope):  # noqa: N801 - used as a statement
                 parent_span_id=outer.span or outer.process.own_span,
             )
         )
-
-
-def _reset(token: Token[Flow | None]) -> None:
-    try:
-        FLOW.reset(token)
-    except ValueError:
-        # Left in another context than entered (an async generator's block): there is nothing to put back there.
-        FLOW.set(None)

@@ -16,8 +16,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from unspool.capture import environment
-from unspool.capture.credentials import clean_argv
-from unspool.capture.flow import QUIET, Flow, current_flow
+from unspool.capture.credentials import clean_argv, clean_text
+from unspool.capture.flow import QUIET, Flow, current_flow, leave
 from unspool.capture.guard import guard
 from unspool.capture.places import AGENT, LIBRARY, OURS, STDLIB, caller, kind_of
 from unspool.events import RecordEvent, RecordEventType, SyscallEventData
@@ -47,7 +47,8 @@ def install(runtime: Runtime, kinds: Iterable[str]) -> Callable[[], None]:
     if "file" in chosen:
         events |= {"open", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate"}
     if "process" in chosen:
-        events |= {"os.system", "os.exec", "os.posix_spawn"}
+        events |= {"os.exec", "os.posix_spawn"}
+        _watch_os(runtime.patch)
         runtime.add_hook("subprocess", lambda module: _watch_popen(module, runtime.patch))
         runtime.add_hook("asyncio.base_subprocess", lambda module: _watch_transport(module, runtime.patch))
     if runtime.root is not None:
@@ -73,10 +74,8 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     try:
         flow = current_flow()
         if flow is not None:
-            with guard:
+            with guard:  # an exception from an audit hook would abort the agent's call
                 _HANDLERS[event](flow, event, args)
-    except BaseException as error:  # noqa: BLE001 - an exception from an audit hook would abort the agent's call
-        guard.note(error)
     finally:
         _busy.on = False
 
@@ -156,13 +155,10 @@ def _change(flow: Flow, event: str, args: tuple[Any, ...]) -> None:
     _write(flow, event.removeprefix("os.").capitalize(), f"/dev/fs{name}", more)
 
 
-def _system(flow: Flow, event: str, args: tuple[Any, ...]) -> None:
-    command = os.fsdecode(args[0])
-    _write(flow, "Exec", "/dev/proc/sh", {"argv": clean_argv(["sh", "-c", command])})
-
-
 def _exec(flow: Flow, event: str, args: tuple[Any, ...]) -> None:
     program, argv = os.fsdecode(args[0]), [os.fsdecode(word) for word in args[1]]
+    if event == "os.exec" and not os.access(program, os.X_OK):
+        return  # os.execvp tries each folder of PATH
     _write(flow, "Exec", f"/dev/proc/{os.path.basename(program)}", {"argv": clean_argv(argv)})
     if event == "os.exec":
         # This program is about to be replaced: what it recorded is complete.
@@ -177,7 +173,6 @@ _HANDLERS: dict[str, Callable[[Flow, str, tuple[Any, ...]], None]] = {
     "os.mkdir": _change,
     "os.rmdir": _change,
     "os.truncate": _change,
-    "os.system": _system,
     "os.exec": _exec,
     "os.posix_spawn": _exec,
 }
@@ -187,17 +182,18 @@ _HANDLERS: dict[str, Callable[[Flow, str, tuple[Any, ...]], None]] = {
 
 
 class _Child:
-    """A subprocess that was started, until its exit is known."""
+    """A command that was started, until its exit is known."""
 
-    def __init__(self, flow: Flow, popen: Any, argv: list[str], at: str | None) -> None:
-        self.flow, self.argv, self.at = flow, argv, at
-        self.os_pid = popen.pid
+    def __init__(self, flow: Flow, argv: list[str], *, path: str | None = None, os_pid: int | None = None) -> None:
+        self.flow, self.argv, self.os_pid = flow, argv, os_pid
+        self.at = caller()
         self.started_ns = time.monotonic_ns()
         self.span = flow.process.new_span()
         self.captured = environment.will_be_captured(argv)
+        self.path = path or f"/dev/proc/{os.path.basename(argv[0]) if argv else '?'}"
         self._done = False
-        self.path = f"/dev/proc/{os.path.basename(argv[0]) if argv else '?'}"
         flow.process.ensure()
+        flow.process.begun(self)
         flow.process.note_start(
             {
                 "span_id": self.span,
@@ -206,15 +202,31 @@ class _Child:
                 "path": self.path,
                 "start": flow.process.elapsed(self.started_ns),
                 "task": flow.path,
-                "at": at,
+                "at": self.at,
             }
         )
 
+    def cut_off(self) -> None:
+        self._end("not waited for", "")
+
     def ended(self, code: int | None) -> None:
+        """The command has ended, or nobody will ever know."""
+        if code is None:
+            self.cut_off()
+        else:
+            self._end(f"exit {code}", "" if code == 0 else f"exit code {code}")
+
+    def failed(self, error: BaseException) -> None:
+        """It could not be started."""
+        self._end(None, f"{type(error).__name__}: {clean_text(str(error))}")
+
+    def _end(self, result: str | None, err: str) -> None:
         if self._done:
             return
         self._done = True
-        args: dict[str, Any] = {"path": self.path, "argv": self.argv, "os_pid": self.os_pid}
+        args: dict[str, Any] = {"path": self.path, "argv": clean_argv(self.argv)}
+        if self.os_pid is not None:
+            args["os_pid"] = self.os_pid
         if self.captured is not None:
             args["captured"] = self.captured
         self.flow.process.write(
@@ -224,11 +236,7 @@ class _Child:
                 timestamp=self.flow.process.elapsed(self.started_ns),
                 pid=0,
                 syscall=SyscallEventData(
-                    syscall="Exec",
-                    args=args,
-                    result="not waited for" if code is None else f"exit {code}",
-                    duration=time.monotonic_ns() - self.started_ns,
-                    err="" if code in (0, None) else f"exit code {code}",
+                    syscall="Exec", args=args, result=result, err=err, duration=time.monotonic_ns() - self.started_ns
                 ),
                 call=self.flow.call,
                 step=self.flow.step,
@@ -238,6 +246,53 @@ class _Child:
                 parent_span_id=self.flow.span or self.flow.process.own_span,
             )
         )
+        self.flow.process.finished(self)
+
+
+def _watched_flow() -> Flow | None:
+    """The flow that starts a command, None if that is not recorded."""
+    flow = None if QUIET.get() else current_flow()
+    if flow is None or _nearest_kind() is None:
+        return None
+    flow.process.ensure()
+    return flow
+
+
+def _watch_os(patch: Callable[[Any, str, Any], None]) -> None:
+    """`os.system` for its exit code, and the calls that take an environment, so that ours goes along."""
+    system = os.system
+
+    def watched_system(command: Any) -> int:
+        child = None
+        with guard:
+            flow = _watched_flow()
+            if flow is not None:
+                child = _Child(flow, ["sh", "-c", os.fsdecode(command)], path="/dev/proc/sh")
+        status = system(command)
+        if child is not None:
+            with guard:
+                child.ended(os.waitstatus_to_exitcode(status))
+        return status
+
+    patch(os, "system", watched_system)
+    for name in ("execve", "posix_spawn", "posix_spawnp"):
+        if hasattr(os, name):
+            patch(os, name, _with_environment(getattr(os, name)))
+
+
+def _with_environment(original: Callable[..., Any]) -> Callable[..., Any]:
+    def start(path: Any, argv: Any, env: Any, *more: Any, **options: Any) -> Any:
+        with guard:
+            flow = None if QUIET.get() else current_flow()
+            if flow is not None:
+                flow.process.ensure()
+                env = environment.for_child(env, flow)
+        return original(path, argv, env, *more, **options)
+
+    return start
+
+
+_ENV_POSITION = 9  # of `env` among the positional parameters of `Popen` after `args`
 
 
 def _watch_popen(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
@@ -245,28 +300,30 @@ def _watch_popen(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
     init, handle_exit, collect = popen.__init__, popen._handle_exitstatus, popen.__del__
 
     def watched_init(self: Any, args: Any, *more: Any, **options: Any) -> None:
-        flow = None if QUIET.get() else current_flow()
-        if flow is None or _nearest_kind() is None:
-            return init(self, args, *more, **options)
+        child = None
         with guard:
-            flow.process.ensure()
-            # `env` is the eleventh positional parameter after `args`.
-            if options.get("env") is not None:
-                options["env"] = environment.for_child(options["env"], flow)
-            elif len(more) >= 10 and more[9] is not None:
-                more = (*more[:9], environment.for_child(more[9], flow), *more[10:])
+            flow = _watched_flow()
+            if flow is not None:
+                if len(more) > _ENV_POSITION:
+                    ours = environment.for_child(more[_ENV_POSITION], flow)
+                    more = (*more[:_ENV_POSITION], ours, *more[_ENV_POSITION + 1 :])
+                else:
+                    options["env"] = environment.for_child(options.get("env"), flow)
+                child = _Child(flow, _words(args))
+        if child is None:
+            return init(self, args, *more, **options)
         token = QUIET.set(True)  # the spawn's own audit events are this one
         try:
             init(self, args, *more, **options)
         except BaseException as error:
             with guard:
-                argv = _words(args)
-                _write_failed(flow, argv, error)
+                child.failed(error)
             raise
         finally:
-            QUIET.reset(token)
+            leave(QUIET, token)
         with guard:
-            self._unspool_child = _Child(flow, self, clean_argv(_words(args)), caller())
+            child.os_pid = self.pid
+            self._unspool_child = child
         return None
 
     def watched_exit(self: Any, sts: int, *more: Any, **options: Any) -> None:
@@ -301,26 +358,6 @@ def _watch_transport(module: Any, patch: Callable[[Any, str, Any], None]) -> Non
         original(self, returncode)
 
     patch(transport, "_process_exited", process_exited)
-
-
-def _write_failed(flow: Flow, argv: list[str], error: BaseException) -> None:
-    name = os.path.basename(argv[0]) if argv else "?"
-    flow.process.write(
-        RecordEvent(
-            type=RecordEventType.SYSCALL,
-            seq_num=0,
-            timestamp=flow.process.elapsed(),
-            pid=0,
-            syscall=SyscallEventData(
-                syscall="Exec", args={"path": f"/dev/proc/{name}", "argv": clean_argv(argv)}, err=f"{type(error).__name__}: {error}"
-            ),
-            call=flow.call,
-            step=flow.step,
-            task=flow.path,
-            at=caller(),
-            parent_span_id=flow.span or flow.process.own_span,
-        )
-    )
 
 
 def _words(args: Any) -> list[str]:

@@ -6,15 +6,20 @@ import os
 import sys
 
 from unspool.capture import environment
+from unspool.capture.credentials import clean_argv
 from unspool.capture.guard import guard
 from unspool.capture.process import AgentProcess
-from unspool.capture.runtime import end_with_multiprocessing, runtime
+from unspool.capture.runtime import runtime, started
 
 __all__ = ["arm_from_environment"]
 
 
-def arm_from_environment() -> None:
-    """Arm capture as the environment says. Never raises."""
+def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
+    """Arm capture as the environment says. Never raises.
+
+    Args:
+        loaded_before: names of the modules that were loaded before unspool was.
+    """
     with guard:
         lineage = environment.lineage_from(os.environ)
         if lineage is None or runtime.armed:
@@ -25,17 +30,43 @@ def arm_from_environment() -> None:
             lineage,
             intent=lineage.intent or _command_line(),
             role="agent" if is_agent else "worker",
-            on_start=_started,
+            on_start=started,
         )
-        runtime.arm(process)
+        runtime.arm(process, for_good=True)
         if is_agent:
             process.ensure()
-
-
-def _started(process: AgentProcess) -> None:
-    environment.publish(process.child_lineage())
-    end_with_multiprocessing(process)
+    with guard:
+        _give_way(loaded_before)
 
 
 def _command_line() -> str:
-    return " ".join([os.path.basename(sys.executable or "python"), *sys.orig_argv[1:]])
+    return " ".join(clean_argv([os.path.basename(sys.executable or "python"), *sys.orig_argv[1:]]))
+
+
+def _give_way(loaded_before: frozenset[str]) -> None:
+    """Forget modules of the standard library that we loaded and that the program has its own of.
+
+    A file `secrets.py` beside the script is found before the standard library's, but not before what is already
+    loaded; without us it would not be.
+    """
+    try:
+        own = {name.partition(".")[0] for name in os.listdir(_program_folder() or "")}
+    except OSError:
+        return
+    ours_only = (own & sys.stdlib_module_names & sys.modules.keys()) - loaded_before - set(sys.builtin_module_names)
+    for name in ours_only:
+        for loaded in [module for module in sys.modules if module == name or module.startswith(name + ".")]:
+            del sys.modules[loaded]
+
+
+def _program_folder() -> str | None:
+    """The folder that Python will put first on `sys.path`, which it has not done yet; None if there is none."""
+    words = iter(sys.orig_argv[1:])
+    for word in words:
+        if not word.startswith("-") or word == "-":
+            return os.path.dirname(os.path.realpath(word)) if word != "-" else os.getcwd()
+        if word in ("-W", "-X", "--check-hash-based-pycs"):
+            next(words, None)
+        elif not word.startswith("--") and any(letter in word for letter in "cm"):
+            return os.getcwd()
+    return os.getcwd()

@@ -5,23 +5,44 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-__all__ = ["REDACTED", "clean_argv", "clean_environment", "clean_headers", "clean_url", "is_credential_name"]
+from unspool.events import ErrorData
+
+__all__ = [
+    "REDACTED",
+    "clean_argv",
+    "clean_environment",
+    "clean_error",
+    "clean_headers",
+    "clean_text",
+    "clean_url",
+    "is_credential_name",
+    "secrets_of",
+]
 
 REDACTED = "REDACTED"
 
 # Header, query and variable names. Response headers are included: Set-Cookie is as good as a password.
 _HEADER = re.compile(
-    r"authorization|cookie|api[-_]?key|^x-goog-(?:api-key|iam|user-project)|token|secret|password|passwd|credential"
-    r"|signature|^x-amz-security|session-?(?:id|key)|^x-csrf|private[-_]?key|^openai-organization$",
+    r"authorization|cookie|api[-_]?key|(?:^|[-_])keys?$|(?:^|[-_])auth(?:$|[-_])|^x-goog-(?:iam|user-project)|token|secret"
+    r"|passw(?:or)?d|passphrase|credential|signature|^x-amz-security|session-?id|^x-csrf|^openai-organization$",
     re.IGNORECASE,
 )
-# Names that look like credentials and are facts a profiler needs.
-_HARMLESS_HEADER = re.compile(r"^x-ratelimit-|^anthropic-ratelimit-|-tokens?(?:-remaining|-limit|-reset)?$", re.IGNORECASE)
-_QUERY = re.compile(r"^(?:key|api[-_]?key|.*token|.*secret|.*passw(?:or)?d|sig|.*signature|x-amz-.*|.*credential.*|code)$", re.IGNORECASE)
+# Names that look like credentials and are facts a profiler or a rerun needs.
+_HARMLESS_HEADER = re.compile(
+    r"^x-ratelimit-|^anthropic-ratelimit-|-tokens?(?:-remaining|-limit|-reset)?$|^(?:x-)?idempotency-key$",
+    re.IGNORECASE,
+)
+_QUERY = re.compile(
+    r"^(?:code|sig|pwd|auth)$|(?:^|[-_.])key$|(?:apikey|token|secret|passw(?:or)?d|signature)$|credential|^x-amz-",
+    re.IGNORECASE,
+)
 _QUERY_PAIR = re.compile(r"([^&;=]+)=([^&;]*)")
-_VARIABLE = re.compile(r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|AUTH|DSN|COOKIE)(?:_|$)", re.IGNORECASE)
+_VARIABLE = re.compile(
+    r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|CREDENTIALS?|AUTH|DSN|COOKIE)(?:_|$)", re.IGNORECASE
+)
 _MIN_SECRET = 8  # shorter values are words that occur everywhere
 
 # Values worth keeping: how a program was run, never who ran it.
@@ -43,6 +64,7 @@ _header_verdicts: dict[str, bool] = {}
 
 def clean_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Headers with the values of credentials replaced; the names stay, so that a reader sees what was sent."""
+    secret = _known_secrets()
     out = []
     for name, value in headers:
         verdict = _header_verdicts.get(name)
@@ -50,12 +72,22 @@ def clean_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
             if len(_header_verdicts) > 1000:
                 _header_verdicts.clear()
             verdict = _header_verdicts[name] = is_credential_name(name)
-        out.append((name, REDACTED if verdict else value))
+        if verdict:
+            value = REDACTED  # noqa: PLW2901
+        elif "://" in value or "?" in value:  # Location, Referer, Link
+            value = clean_text(value)  # noqa: PLW2901
+        elif secret is not None:
+            value = secret.sub(REDACTED, value)  # noqa: PLW2901
+        # Of type str, not of a subclass (multidict's `istr`).
+        out.append((str.__str__(name), str.__str__(value)))
     return out
 
 
 def clean_url(url: str) -> str:
     """A URL without user information and with the values of credential parameters replaced."""
+    secret = _known_secrets()
+    if secret is not None:
+        url = secret.sub(REDACTED, url)
     if "@" not in url and "?" not in url:
         return url
     try:
@@ -64,8 +96,52 @@ def clean_url(url: str) -> str:
         return url.partition("?")[0]
     host = parts.netloc.rpartition("@")[2]
     netloc = f"{REDACTED}@{host}" if "@" in parts.netloc else parts.netloc
-    query = _QUERY_PAIR.sub(lambda m: f"{m[1]}={REDACTED}" if _QUERY.match(m[1]) else m[0], parts.query)
-    return urlunsplit((parts.scheme, netloc, parts.path, query, parts.fragment))
+    return urlunsplit((parts.scheme, netloc, parts.path, _clean_query(parts.query), parts.fragment))
+
+
+def _clean_query(query: str) -> str:
+    return _QUERY_PAIR.sub(lambda m: f"{m[1]}={REDACTED}" if _QUERY.search(unquote(m[1])) else m[0], query)
+
+
+_IN_TEXT = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>()]+")
+_QUERY_IN_TEXT = re.compile(r"\?[^\s'\"<>()]+")
+
+
+def clean_text(text: str) -> str:
+    """A message without the credentials that URLs in it carry, and without values of the environment's credentials."""
+    secret = _known_secrets()
+    if secret is not None:
+        text = secret.sub(REDACTED, text)
+    if "://" in text:
+        text = _IN_TEXT.sub(lambda m: clean_url(m[0]), text)
+    if "?" in text and "=" in text:  # urllib3 names the path and query only
+        text = _QUERY_IN_TEXT.sub(lambda m: _clean_query(m[0]), text)
+    return text
+
+
+def clean_error(error: ErrorData) -> ErrorData:
+    """An error whose texts say no credentials."""
+    args = error.args
+    return ErrorData(
+        type=error.type,
+        message=clean_text(error.message),
+        args=None if args is None else [clean_text(arg) if isinstance(arg, str) else arg for arg in args],
+    )
+
+
+_environment_seen: Any = None
+_secret_pattern: re.Pattern[str] | None = None
+
+
+def _known_secrets() -> re.Pattern[str] | None:
+    """A pattern of the environment's credentials, made anew when the environment has changed (`load_dotenv`)."""
+    global _environment_seen, _secret_pattern
+    now = getattr(os.environ, "_data", None)
+    if now is None or now != _environment_seen:
+        _environment_seen = None if now is None else dict(now)
+        secrets = sorted(secrets_of(os.environ), key=len, reverse=True)
+        _secret_pattern = re.compile("|".join(map(re.escape, secrets))) if secrets else None
+    return _secret_pattern
 
 
 def clean_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -76,29 +152,39 @@ def clean_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[
 
 def secrets_of(environ: Mapping[str, str]) -> dict[str, str]:
     """Values of the environment that are credentials, each with the name of its variable."""
-    return {
-        value: name for name, value in environ.items() if len(value) >= _MIN_SECRET and _VARIABLE.search(name)
-    }
+    return {value: name for name, value in environ.items() if _VARIABLE.search(name) and _may_be_secret(value)}
 
 
-_OPTION = re.compile(r"^--?[\w-]*(?:key|token|secret|password|passwd|credential)[\w-]*$", re.IGNORECASE)
+def _may_be_secret(value: str) -> bool:
+    # SSH_AUTH_SOCK is a path and AUTH_URL an address: to replace them everywhere would hide what was asked of whom.
+    return len(value) >= _MIN_SECRET and not value.startswith("/") and ("://" not in value or "@" in value)
+
+
+_OPTION_NAME = r"--?[\w-]*(?:key|token|secret|passw(?:or)?d|credential)[\w-]*"
+_OPTION = re.compile(f"^{_OPTION_NAME}$", re.IGNORECASE)
+_OPTION_IN_TEXT = re.compile(rf"(?<![\w-])({_OPTION_NAME})(\s+|=)(?![-$])(\S+)", re.IGNORECASE)
+_HEADER_IN_TEXT = re.compile(r"([\w-]*(?:authorization|api-?key|cookie|token)[\w-]*:\s*)([^'\"\n]+)", re.IGNORECASE)
 
 
 def clean_argv(argv: Iterable[str], environ: Mapping[str, str] | None = None) -> list[str]:
     """A command line whose credentials are replaced: values equal to a variable's by `${NAME}`, others by REDACTED."""
     secrets = secrets_of(os.environ if environ is None else environ)
     out: list[str] = []
-    for word in argv:
-        word = str(word)  # noqa: PLW2901 - paths and bytes may stand in an argv
-        if out and _OPTION.match(out[-1]) and not word.startswith("-"):
+    after_option = False
+    for word in map(str, argv):  # paths and bytes may stand in an argv
+        if after_option and not word.startswith("-"):
             out.append(f"${{{secrets[word]}}}" if word in secrets else REDACTED)
+            after_option = False
             continue
+        after_option = bool(_OPTION.match(word))
         name, equals, value = word.partition("=")
         if equals and _OPTION.match(name):
             out.append(f"{name}={'${' + secrets[value] + '}' if value in secrets else REDACTED}")
             continue
         for secret, variable in secrets.items():
-            if secret in word:
-                word = word.replace(secret, f"${{{variable}}}")  # noqa: PLW2901
-        out.append(clean_url(word) if "://" in word else word)
+            word = word.replace(secret, f"${{{variable}}}")  # noqa: PLW2901
+        if " " in word or ":" in word:  # a shell's command, a header
+            word = _OPTION_IN_TEXT.sub(rf"\1\2{REDACTED}", word)  # noqa: PLW2901
+            word = _HEADER_IN_TEXT.sub(rf"\1{REDACTED}", word)  # noqa: PLW2901
+        out.append(clean_text(word))
     return out

@@ -18,10 +18,10 @@ __all__ = ["BOOT_DIR", "RUN_VARIABLE", "for_child", "lineage_from", "publish", "
 
 RUN_VARIABLE = "UNSPOOL_RUN"  # a Lineage as JSON
 STORE_VARIABLE = "UNSPOOL_STORE"
+MSGSPEC_VARIABLE = "UNSPOOL_MSGSPEC"  # where an agent without msgspec may load it from
 BOOT_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_boot")
 
-_PYTHON = re.compile(r"^python(?:[23](?:\.\d+)?)?(?:\.exe)?$|^pypy3?$")
-_ISOLATING = re.compile(r"^-[a-zA-Z]*[IES]")
+_PYTHON = re.compile(r"^python(?:[23](?:\.\d+)?t?)?(?:-dbg)?$|^pypy3?(?:\.\d+)?$")
 
 
 def variables(lineage: Lineage, pythonpath: str | None) -> dict[str, str]:
@@ -51,13 +51,22 @@ def publish(lineage: Lineage) -> None:
 
 
 def for_child(env: Any, flow: Flow) -> Any:
-    """A replaced environment with our variables added; what is no mapping is left to `Popen` to refuse."""
+    """The environment of a child with our variables added; what is no mapping is left to `Popen` to refuse.
+
+    None, the inherited environment, stays None as long as what is published there is true for the running code.
+    """
+    lineage = flow.process.child_lineage(flow.span)
+    if env is None:
+        if lineage_from(os.environ) == lineage:
+            return None
+        env = os.environ
     if not isinstance(env, Mapping):
         return env
-    lineage = flow.process.child_lineage(flow.span)
     keys_are_bytes = any(isinstance(key, bytes) for key in env)
     current = env.get(b"PYTHONPATH" if keys_are_bytes else "PYTHONPATH")
     ours = variables(lineage, os.fsdecode(current) if current is not None else None)
+    if (folder := os.environ.get(MSGSPEC_VARIABLE)) is not None:
+        ours[MSGSPEC_VARIABLE] = folder
     if keys_are_bytes:
         return {**env, **{os.fsencode(name): os.fsencode(value) for name, value in ours.items()}}
     return {**env, **ours}
@@ -67,9 +76,17 @@ def will_be_captured(argv: list[str]) -> bool | None:
     """Whether a command is a Python that will be recorded; None if it is no Python as far as its name tells."""
     if not argv or not _PYTHON.match(os.path.basename(argv[0])):
         return None
-    for word in argv[1:]:
-        if not word.startswith("-"):
+    words = iter(argv[1:])
+    for word in words:
+        if not word.startswith("-") or word.startswith("--") or word == "-":
             break
-        if _ISOLATING.match(word):
-            return False  # -I, -E and -S keep the interpreter from our sitecustomize
+        for index, letter in enumerate(word[1:], 1):
+            if letter in "IES":
+                return False  # these keep the interpreter from our sitecustomize
+            if letter in "cm":
+                return True  # what follows is the program's
+            if letter in "WX":
+                if index == len(word) - 1:
+                    next(words, None)  # its argument is a word of its own
+                break
     return True

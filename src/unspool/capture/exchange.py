@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from unspool import providers
-from unspool.capture.credentials import clean_headers, clean_url
+from unspool.capture.credentials import clean_error, clean_headers, clean_url
 from unspool.capture.flow import QUIET, Flow, current_flow
 from unspool.capture.guard import guard
 from unspool.capture.http.encodings import decode_body
@@ -59,6 +59,9 @@ def begin(
     return None
 
 
+CLOSED = "closed by the program"
+
+
 class Exchange:
     """State of one exchange. Methods are behind the guard and may be called from finalizers."""
 
@@ -82,6 +85,7 @@ class Exchange:
         self.lane: int | None = None
         self.count = 0
         self.retry = False
+        self.decoded = False  # the chunks come content-decoded
         self._model: str | None = None
         self._conversation: Conversation | None = None
         self._status: int | None = None
@@ -93,11 +97,13 @@ class Exchange:
         self._last_ns = self.started_ns
         self._first_ns: int | None = None
         self._done = False
+        self._late: list[bytes] = []
 
     # --- the request -------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Write what is known before the request leaves."""
+        self.process.begun(self)
         if self.provider is not None:
             self.process.perform(self._write_snapshot)
         else:
@@ -135,9 +141,7 @@ class Exchange:
 
         array_key = provider.array_keys[0] if provider.array_keys else None
         try:
-            written, cut = recorder.write_request(
-                event, self.request_body, array_key, provider.system_keys, describe
-            )
+            written, cut = recorder.write_request(event, self.request_body, array_key, provider.system_keys, describe)
         finally:
             self.path = f"/dev/llm/{providers.vendor(provider, self.url)}/{self._model or 'unknown'}"
         self.call, self.step, self.lane = written.call, written.step, written.lane
@@ -159,9 +163,9 @@ class Exchange:
             parent_span_id=(self.flow.span or self.process.own_span) if kind is RecordEventType.SYSCALL else None,
         )
 
-    def late_request_body(self, body: bytes) -> None:
-        """The bytes of a request that was sent as a stream."""
-        self.request_body = body
+    def late_request_body(self, piece: bytes | str) -> None:
+        """A piece of a request that is sent as a stream has left."""
+        self._late.append(piece.encode("utf-8", "surrogatepass") if isinstance(piece, str) else bytes(piece))
 
     # --- the response ------------------------------------------------------------------------------------------------
 
@@ -184,26 +188,26 @@ class Exchange:
         self._times.append((now - self._last_ns) // 1000)
         self._last_ns = now
 
-    def finish(self, ended: str | None = None, *, decoded: bool = False) -> None:
-        """The response is over.
-
-        Args:
-            ended: None when the body came to its end, else how it stopped.
-            decoded: the chunks are already content-decoded.
-        """
-        if self._done:
-            return
-        self._done = True
-        now = time.monotonic_ns()
-        self.process.perform(lambda recorder: self._write_end(recorder, now, ended, None, decoded))
+    def finish(self, ended: str | None = None) -> None:
+        """The response is over; `ended` says how it stopped if its body did not come to its end."""
+        self._end(ended, None)
 
     def fail(self, error: BaseException) -> None:
         """The request got no response, or its body broke off with an error."""
+        self._end(None, error)
+
+    def cut_off(self) -> None:
+        """The agent process ends before the response did. One that has not begun stays what it is: in flight."""
+        if self._status is not None:
+            self._end(CLOSED, None)
+
+    def _end(self, ended: str | None, error: BaseException | None) -> None:
         if self._done:
             return
         self._done = True
         now = time.monotonic_ns()
-        self.process.perform(lambda recorder: self._write_end(recorder, now, None, error, False))
+        self.process.perform(lambda recorder: self._write_end(recorder, now, ended, error))
+        self.process.finished(self)
 
     @property
     def done(self) -> bool:
@@ -212,12 +216,10 @@ class Exchange:
 
     # --- the events --------------------------------------------------------------------------------------------------
 
-    def _write_end(
-        self, recorder: Recorder, now: int, ended: str | None, error: BaseException | None, decoded: bool
-    ) -> None:
+    def _write_end(self, recorder: Recorder, now: int, ended: str | None, error: BaseException | None) -> None:
         raw = b"".join(self._chunks)
-        body, encoding = (raw, self._encoding) if decoded else decode_body(raw, self._encoding)
-        broken = error_data(error) if error is not None else None
+        body, encoding = (raw, self._encoding) if self.decoded else decode_body(raw, self._encoding)
+        broken = clean_error(error_data(error)) if error is not None else None
         if broken is not None and self._status is not None:
             ended = ended or f"{broken.type}: {broken.message}"
         if self.provider is not None:
@@ -225,11 +227,25 @@ class Exchange:
         else:
             self._write_http(recorder, now, body, encoding, ended, broken)
 
+    def _request(self, store: BodyStore) -> HttpRequest:
+        request = HttpRequest(method=self.method, url=self.url, headers=self.request_headers, client=self.client)
+        store.heads.store(request)
+        body = b"".join(self._late) if self._late else self.request_body
+        if body is None:
+            request.body = Body(missing="sent as a stream")
+        elif body:
+            request.body = store.put(body, is_json=True)
+        return request
+
     def _response(self, store: BodyStore, body: bytes, encoding: str | None, ended: str | None) -> HttpResponse | None:
         if self._status is None:
             return None
         response = HttpResponse(
-            status=self._status, reason=self._reason, headers=self._response_headers, complete=ended is None, ended=ended
+            status=self._status,
+            reason=self._reason,
+            headers=self._response_headers,
+            complete=ended is None,
+            ended=ended,
         )
         store.heads.store(response)
         response.body = store.put(body, is_json=not self._is_stream(), encoding=encoding)
@@ -261,6 +277,8 @@ class Exchange:
             whole = ended is None or ended == CLOSED
             with guard:
                 answer = self.provider.parse_response(self.url, body, self._content_type(), self._status, whole)
+        if ended == CLOSED and answer is not None and answer.partial is None and answer.error is None:
+            ended = None  # SDKs stop at the end mark, before the end of the body
         error = broken or (answer.error if answer is not None else None)
         usage = answer.usage if answer is not None else None
         partial = answer.partial if answer is not None else None
@@ -282,7 +300,7 @@ class Exchange:
         if self.retry:
             args["retry"] = True
         syscall = self._event(recorder, RecordEventType.SYSCALL, self.started_ns)
-        syscall.syscall = SyscallEventData(
+        call = syscall.syscall = SyscallEventData(
             syscall="LLMCall",
             args=args,
             result=result,
@@ -290,7 +308,11 @@ class Exchange:
             duration=now - self.started_ns,
             ttft=self._first_ns - self.started_ns if self._first_ns is not None else None,
         )
-        recorder.write_event(syscall)
+        if self._late:
+            # The snapshot was written before anything was known of a streamed body; it is kept here.
+            recorder.write_with_bodies(syscall, lambda store: setattr(call, "request", self._request(store)))
+        else:
+            recorder.write_event(syscall)
 
         response_event = self._event(recorder, RecordEventType.LLM_RESPONSE, now)
         data = LLMResponseData(
@@ -350,19 +372,10 @@ class Exchange:
         event.syscall = data
 
         def prepare(store: BodyStore) -> None:
-            request = HttpRequest(method=self.method, url=self.url, headers=self.request_headers, client=self.client)
-            store.heads.store(request)
-            if self.request_body is None:
-                request.body = Body(missing="sent as a stream")
-            elif self.request_body:
-                request.body = store.put(self.request_body, is_json=True)
-            data.request = request
+            data.request = self._request(store)
             data.response = self._response(store, body, encoding, ended)
 
         recorder.write_with_bodies(event, prepare)
-
-
-CLOSED = "closed by the program"
 
 
 def _count(tokens: int | None) -> str:
@@ -376,5 +389,3 @@ def _host_port(url: str) -> str:
         return f"{parts.hostname or '?'}:{port}"
     except ValueError:
         return "?"
-
-

@@ -15,13 +15,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unspool.capture.process import AgentProcess
 
-__all__ = ["FLOW", "QUIET", "Flow", "current_flow", "install_asyncio", "install_executors", "install_threads", "quiet"]
+__all__ = [
+    "FLOW",
+    "QUIET",
+    "Flow",
+    "current_flow",
+    "install_asyncio",
+    "install_executors",
+    "install_threads",
+    "install_uvloop",
+    "leave",
+    "quiet",
+    "set_root",
+]
 
 
 class Flow:
-    """One place in the tree of tasks. `call` and `step` are those of the last model response this task saw."""
+    """One place in the tree of tasks. `call` and `step` are those of the last model response this task saw.
 
-    __slots__ = ("call", "children", "path", "process", "span", "step")
+    `outer` is where code goes on that outlives its agent process (a task started inside `spawn`).
+    """
+
+    __slots__ = ("call", "children", "outer", "path", "process", "span", "step")
 
     def __init__(
         self,
@@ -30,25 +45,26 @@ class Flow:
         span: str | None = None,
         call: int | None = None,
         step: int | None = None,
+        outer: Flow | None = None,
     ) -> None:
         self.process = process
         self.path = path
         self.span = span
         self.call = call
         self.step = step
+        self.outer = outer
         self.children = itertools.count(1)
 
     def child(self) -> Flow:
         """The flow of a task, thread or job started here."""
-        return Flow(self.process, f"{self.path}.{next(self.children)}", self.span, self.call, self.step)
+        return Flow(self.process, f"{self.path}.{next(self.children)}", self.span, self.call, self.step, self.outer)
 
     def within(self, span: str, process: AgentProcess | None = None) -> Flow:
-        """The same place inside a span (a running tool), or inside another agent process."""
-        inner = Flow(process or self.process, "0" if process else self.path, span, self.call, self.step)
-        if process is None:
-            inner.children = self.children
-        else:
-            inner.call = inner.step = None
+        """The same place inside a span (a running tool), or the first place of another agent process."""
+        if process is not None:
+            return Flow(process, span=span, outer=self)
+        inner = Flow(self.process, self.path, span, self.call, self.step, self.outer)
+        inner.children = self.children
         return inner
 
 
@@ -68,9 +84,20 @@ def set_root(root: Callable[[], Flow | None]) -> None:
 def current_flow() -> Flow | None:
     """The flow of the running code, None when nothing is being recorded."""
     flow = FLOW.get()
-    if flow is None or flow.process.abandoned:
-        return _root()
-    return flow
+    while flow is not None and flow.process.over:
+        flow = flow.outer
+    return _root() if flow is None else flow
+
+
+def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
+    """Put a context variable back; in another context than it was set in, there is nothing to put back there.
+
+    That happens where Python closes an abandoned coroutine or generator from somewhere else.
+    """
+    try:
+        variable.reset(token)
+    except ValueError:
+        return
 
 
 class quiet:  # noqa: N801 - used as a statement
@@ -82,29 +109,51 @@ class quiet:  # noqa: N801 - used as a statement
         self._token: Token[bool] = QUIET.set(True)
 
     def __exit__(self, *exc: object) -> None:
-        QUIET.reset(self._token)
+        leave(QUIET, self._token)
 
 
 Patch = Callable[[Any, str, Any], None]
 
 
 def install_asyncio(module: Any, patch: Patch) -> None:
-    """Give every task a flow of its own when it is created (`asyncio.base_events`, and uvloop's loop is one)."""
-    original = module.BaseEventLoop.create_task
+    """Give every task of asyncio's own loops a flow when it is created (`asyncio.base_events`)."""
+    _watch_tasks(module.BaseEventLoop, patch)
+
+
+def install_uvloop(module: Any, patch: Patch) -> None:
+    """The same for `uvloop`, whose loop is no `BaseEventLoop`."""
+    _watch_tasks(module.Loop, patch)
+
+
+def _watch_tasks(loop: Any, patch: Patch) -> None:
+    original = loop.create_task
 
     def create_task(self: Any, coro: Any, *, name: Any = None, context: Any = None, **more: Any) -> Any:
         flow = current_flow()
-        if flow is not None:
+        # What a client library starts for itself is not numbered: whether it connects anew is a matter of timing.
+        if flow is not None and not QUIET.get():
             if context is None:
                 context = copy_context()
                 context.run(FLOW.set, flow.child())
             elif context.get(FLOW) is None:
-                context.run(FLOW.set, flow.child())
+                try:
+                    context.run(FLOW.set, flow.child())
+                except RuntimeError:
+                    # The program passed the context it is running in: its task stays where that is.
+                    flow = None
         if context is None:
             return original(self, coro, name=name, **more)
         return original(self, coro, name=name, context=context, **more)
 
-    patch(module.BaseEventLoop, "create_task", create_task)
+    patch(loop, "create_task", create_task)
+
+
+def _is_pool_worker(thread: Any) -> bool:
+    """A thread that serves a pool. Its jobs have places of their own; whether a pool starts one more is chance."""
+    target = getattr(thread, "_target", None)
+    return (
+        getattr(target, "__module__", None) == "concurrent.futures.thread" or type(thread).__module__.startswith("anyio.")
+    )
 
 
 def install_threads(module: Any, patch: Patch) -> None:
@@ -114,7 +163,8 @@ def install_threads(module: Any, patch: Patch) -> None:
     def start_with_flow(self: Any) -> None:
         flow = current_flow()
         if flow is not None:
-            self._unspool_flow = (flow.child(), QUIET.get())
+            hush = QUIET.get()
+            self._unspool_flow = (flow if hush or _is_pool_worker(self) else flow.child(), hush)
         start(self)
 
     def bootstrap_with_flow(self: Any) -> None:
@@ -128,32 +178,33 @@ def install_threads(module: Any, patch: Patch) -> None:
     patch(module.Thread, "_bootstrap_inner", bootstrap_with_flow)
 
 
-class _Job:
-    """A function submitted to a pool, with the flow of who submitted it."""
-
-    __slots__ = ("flow", "function", "quiet")
-
-    def __init__(self, function: Callable[..., Any], flow: Flow, quiet: bool) -> None:
-        self.function, self.flow, self.quiet = function, flow, quiet
-
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        flow_token, quiet_token = FLOW.set(self.flow), QUIET.set(self.quiet)
-        try:
-            return self.function(*args, **kwargs)
-        finally:
-            FLOW.reset(flow_token)
-            QUIET.reset(quiet_token)
-
-
 def install_executors(module: Any, patch: Patch) -> None:
-    """Carry the flow into the jobs of thread pools (`concurrent.futures.thread`), whose threads outlive them."""
-    original = module.ThreadPoolExecutor.submit
+    """Carry the flow into the jobs of thread pools (`concurrent.futures.thread`), whose threads outlive them.
 
-    def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    The seam is the work item, which catches what the job raises: so our frame is in no traceback.
+    """
+    item = module._WorkItem
+    init, run = item.__init__, item.run
+
+    def init_with_flow(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
         flow = current_flow()
-        if flow is None:
-            return original(self, fn, *args, **kwargs)
-        # asyncio.to_thread submits a copied context's `run`, which brings its own flow along.
-        return original(self, _Job(fn, flow.child(), QUIET.get()), *args, **kwargs)
+        if flow is not None:
+            hush = QUIET.get()
+            # asyncio.to_thread submits a copied context's `run`, which brings its own flow along.
+            self._unspool_flow = (flow if hush else flow.child(), hush)
 
-    patch(module.ThreadPoolExecutor, "submit", submit)
+    def run_with_flow(self: Any, *args: Any, **kwargs: Any) -> None:
+        carried = self.__dict__.pop("_unspool_flow", None)
+        if carried is None:
+            run(self, *args, **kwargs)
+            return
+        flow_token, quiet_token = FLOW.set(carried[0]), QUIET.set(carried[1])
+        try:
+            run(self, *args, **kwargs)
+        finally:
+            leave(FLOW, flow_token)
+            leave(QUIET, quiet_token)
+
+    patch(item, "__init__", init_with_flow)
+    patch(item, "run", run_with_flow)

@@ -5,9 +5,10 @@ A fault is counted, one warning line goes to stderr, and the agent goes on as if
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-import threading
+
 from unspool.errors import UnspoolError
 
 __all__ = ["Guard", "guard"]
@@ -19,8 +20,8 @@ class Guard:
     def __init__(self) -> None:
         self.faults = 0
         self.last: BaseException | None = None
-        self._warned = False
-        self._lock = threading.Lock()
+        # Counts without a lock: a finalizer may come here in the middle of anything, and so may a forked child.
+        self._notes = itertools.count()
 
     def __enter__(self) -> None:
         return None
@@ -35,10 +36,8 @@ class Guard:
         """Count a fault and warn once."""
         self.faults += 1
         self.last = exc
-        with self._lock:
-            if self._warned:
-                return
-            self._warned = True
+        if next(self._notes):
+            return
         what = str(exc) if isinstance(exc, UnspoolError) else f"{type(exc).__name__}: {exc}"
         if os.environ.get("UNSPOOL_DEBUG"):
             import traceback

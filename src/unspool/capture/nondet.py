@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import datetime
 import gc
+import importlib
 import os
 import re
 import struct
@@ -33,10 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["install"]
 
-_LINES_MAX = 200_000  # a loop that polls the clock must not fill the disk; draws beyond are real in a rerun, and reported
+_LINES_MAX = (
+    200_000  # a loop that polls the clock must not fill the disk; draws beyond are real in a rerun, and reported
+)
 _BYTES_MAX = 65_536
 _TRANSPORT = re.compile(
     r"[\\/](?:httpx2?|httpcore2?|h11|h2|urllib3|aiohttp|requests|anyio|certifi|websockets|botocore|grpc|opentelemetry)[\\/]"
+    # The SDKs' own HTTP layer: idempotency keys and retry jitter, which no request body holds.
+    r"|[\\/]_base_client\.py$"
 )
 # Pass through to the caller behind: these draw for whoever called them.
 _DRAWS_FOR_OTHERS = ("secrets.py", "random.py", "uuid.py")
@@ -106,21 +111,50 @@ def install(runtime: Runtime) -> Callable[[], None]:
     return undo
 
 
+class _Builtin:
+    """A function of the interpreter that notes what it gave.
+
+    What is put in its place is a *bound* method of this class: `class Timer: now = time.time` works because a built-in
+    function does not become a method, and neither does a method that is already bound.
+    """
+
+    def __init__(self, real: Callable[..., Any], kind: str) -> None:
+        self.real = real
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        # Pickled, the method is the attribute of this name of its owner: the module, as for the original.
+        return importlib.import_module, (self.real.__module__,)
+
+    def __deepcopy__(self, memo: object) -> _Builtin:
+        return self
+
+    def time(self) -> float:
+        value: float = self.real()
+        _log.note(self.kind, value)
+        return value
+
+    def time_ns(self) -> int:
+        value: int = self.real()
+        _log.note(self.kind, value)
+        return value
+
+    def urandom(self, size: int, /) -> bytes:
+        value: bytes = self.real(size)
+        if size <= _BYTES_MAX:
+            _log.note(self.kind, value.hex())
+        return value
+
+
 def _patch_clock(patch: Callable[[Any, str, Any], None]) -> None:
-    real_time, real_time_ns = time.time, time.time_ns
+    patch(time, "time", _Builtin(time.time, "time").time)
+    patch(time, "time_ns", _Builtin(time.time_ns, "time_ns").time_ns)
 
-    def time_() -> float:
-        value = real_time()
-        _log.note("time", value)
-        return value
 
-    def time_ns() -> int:
-        value = real_time_ns()
-        _log.note("time_ns", value)
-        return value
-
-    patch(time, "time", time_)
-    patch(time, "time_ns", time_ns)
+def _iso_text(value: datetime.date) -> str:
+    """ISO form, by the type's own method: a subclass may have another."""
+    kind = datetime.datetime if isinstance(value, datetime.datetime) else datetime.date
+    return kind.isoformat(value)  # type: ignore[arg-type]
 
 
 def _patch_datetime() -> Callable[[], None]:
@@ -155,7 +189,8 @@ def _patch_datetime() -> Callable[[], None]:
                     value = old.__get__(None, cls)(*args, **kwargs)
                 finally:
                     _busy.on = outer
-                _log.note(label, value.isoformat())
+                if isinstance(value, datetime.date):  # a subclass may give anything
+                    _log.note(label, _iso_text(value))
                 return value
 
             read.__name__ = label.rpartition(".")[2]
@@ -177,15 +212,7 @@ def _patch_datetime() -> Callable[[], None]:
 
 
 def _patch_urandom(patch: Callable[[Any, str, Any], None]) -> None:
-    real = os.urandom
-
-    def urandom(size: int, /) -> bytes:
-        value = real(size)
-        if size <= _BYTES_MAX:
-            _log.note("urandom", value.hex())
-        return value
-
-    patch(os, "urandom", urandom)
+    patch(os, "urandom", _Builtin(os.urandom, "urandom").urandom)
 
 
 def _patch_uuid(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
@@ -217,7 +244,24 @@ def _patch_random(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
 
     patch(module.Random, "seed", seed_and_note)
     patch(module, "seed", module._inst.seed)
+    _note_state(module)
+    global _random
+    if _random is None:
+        # After the seeding that `random` itself does in a forked child: hooks run in order of registration.
+        os.register_at_fork(after_in_child=_note_state_after_fork)
+    _random = module
+
+
+_random: Any = None  # the module, once its hook for forked children is in place
+
+
+def _note_state(module: Any) -> None:
     runtime_note("random.start", _pack_state(module.getstate()))
+
+
+def _note_state_after_fork() -> None:
+    if current_flow() is not None:
+        _note_state(_random)
 
 
 def _pack_state(state: Any) -> dict[str, Any]:

@@ -14,7 +14,12 @@ AGENT, LIBRARY, STDLIB, OURS = "agent", "library", "stdlib", "unspool"
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _paths = sysconfig.get_paths()
 _LIBRARIES = tuple(
-    {_paths["purelib"] + os.sep, _paths["platlib"] + os.sep, f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}"}
+    {
+        _paths["purelib"] + os.sep,
+        _paths["platlib"] + os.sep,
+        f"{os.sep}site-packages{os.sep}",
+        f"{os.sep}dist-packages{os.sep}",
+    }
 )
 _STDLIB = tuple({_paths["stdlib"] + os.sep, _paths["platstdlib"] + os.sep, os.path.dirname(os.__file__) + os.sep})
 _DEMO = _OURS + "demo" + os.sep  # the demo agent is an agent

@@ -9,7 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,7 +21,7 @@ from unspool.events import RecordEvent, RecordEventType, StateChangeData
 from unspool.recording.recorder import Recorder
 from unspool.store import Store
 
-__all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage"]
+__all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage", "Unfinished"]
 
 OPEN_NAME = "open.jsonl"
 NONDET_NAME = "nondet.jsonl"
@@ -41,26 +41,40 @@ class Lineage(msgspec.Struct, omit_defaults=True):
     audit: list[str] = msgspec.field(default_factory=lambda: ["process", "net"])
 
 
+class Unfinished(Protocol):
+    """Something begun whose event is written when it ends: an exchange, a subprocess."""
+
+    def cut_off(self) -> None:
+        """Its agent process ends first: write what there is."""
+
+
 class AgentProcess:
     """One agent process. Its PID and recording are made at the first event, or by `ensure`.
 
     Every method is safe to call from any thread, from a finalizer, and after a fault.
     """
 
-    def __init__(self, lineage: Lineage, *, intent: str, role: str, on_start: Callable[[AgentProcess], None] | None = None) -> None:
+    def __init__(
+        self,
+        lineage: Lineage,
+        *,
+        intent: str,
+        role: str,
+        on_start: Callable[[AgentProcess], None] | None = None,
+    ) -> None:
         self.lineage = lineage
         self.intent = intent
         self.role = role
-        self.abandoned = False
+        self.over = False  # ended, or left to the parent after a fork: nothing is written any more
         self.os_pid = os.getpid()
         self._on_start = on_start
         self._recorder: Recorder | None = None
         self._failed = False
-        self._ended = False
         self._lock = threading.RLock()
         self._spans = itertools.count(2)  # 1 is the agent span
         self._busy = threading.local()
         self._pending: deque[Callable[[Recorder], None]] = deque()
+        self._unfinished: dict[Unfinished, None] = {}
         self._side_files: dict[str, int] = {}
         self._early: list[tuple[str, bytes]] = []
 
@@ -91,23 +105,27 @@ class AgentProcess:
         return base + short if base else None
 
     def ensure(self) -> Recorder | None:
-        """The recording, made now if need be; None when it could not be made (said once)."""
-        if self._recorder is not None or self._failed or self.abandoned:
-            return None if self.abandoned else self._recorder
+        """The recording, made now if need be; None when it could not be made (said once) or is over."""
+        if self._recorder is None and not self._failed:
+            self.perform(_nothing)
+        return None if self.over else self._recorder
+
+    def _start(self) -> Recorder | None:
         with self._lock:
             if self._recorder is None and not self._failed:
                 try:
-                    self._recorder = self._make()
+                    recorder = self._make()
                 except (UnspoolError, OSError) as exc:
                     self._failed = True
                     guard.note(exc)
                     return None
+                self._recorder = recorder
+                self.write_state("created", "running", "")
                 early, self._early = self._early, []
                 for name, line in early:
                     self.append_side(name, line)
-                with guard:
-                    self.write_state("created", "running", "")
-                    if self._on_start is not None:
+                if self._on_start is not None:
+                    with guard:
                         self._on_start(self)
         return self._recorder
 
@@ -157,24 +175,36 @@ class AgentProcess:
         A finalizer may run in the middle of a write of the same thread, which holds the recorder's lock: such an
         action waits until that write is done.
         """
-        if self.abandoned or self._ended:
+        if self.over or self._failed:
             return
         if getattr(self._busy, "on", False):
             self._pending.append(action)
             return
-        recorder = self.ensure()
-        if recorder is None:
-            return
         self._busy.on = True
         try:
-            with guard:
-                action(recorder)
-            while self._pending:
-                later = self._pending.popleft()
-                with guard:
-                    later(recorder)
+            recorder = self._recorder or self._start()
+            if recorder is not None:
+                self._drain(recorder)
+                _attempt(recorder, action)
+                self._drain(recorder)
         finally:
             self._busy.on = False
+
+    def _drain(self, recorder: Recorder) -> None:
+        while self._pending:
+            try:
+                action = self._pending.popleft()
+            except IndexError:
+                return  # another thread took it
+            _attempt(recorder, action)
+
+    def begun(self, item: Unfinished) -> None:
+        """Remember what has begun, until `finished` or the end of this process."""
+        self._unfinished[item] = None
+
+    def finished(self, item: Unfinished) -> None:
+        """It has ended by itself."""
+        self._unfinished.pop(item, None)
 
     def write(self, event: RecordEvent) -> None:
         """Write an event behind the guard."""
@@ -199,7 +229,7 @@ class AgentProcess:
 
     def append_side(self, name: str, line: bytes) -> None:
         """Append a whole line to a file beside the events, behind the guard; kept in memory until there is a recording."""
-        if self.abandoned or self._ended:
+        if self.over:
             return
         if self._recorder is None:
             if not self._failed and len(self._early) < _EARLY_MAX:
@@ -220,30 +250,53 @@ class AgentProcess:
 
     def end(self, reason: str = "exited", *, stopped: bool = False) -> None:
         """Close the recording; later events are dropped. Nothing happens the second time."""
-        if self._ended or self.abandoned:
+        if self.over:
             return
+        for item in list(self._unfinished):
+            with guard:
+                item.cut_off()
+        self._unfinished.clear()
         recorder = self._recorder
         if recorder is None:
-            self._ended = True
+            self.over = True
             return
         self.write_state("running", "dead", reason)
-        self._ended = True
+        self.over = True
+        self._drain(recorder)
         with guard:
             if stopped:
                 recorder.stop()
             else:
                 recorder.close()
-        for fd in self._side_files.values():
-            os.close(fd)
-        self._side_files.clear()
+        self._close_side_files()
 
     def abandon(self) -> None:
         """After fork, in the child: this process belongs to the parent."""
-        self.abandoned = True
-        self._lock = threading.RLock()
+        self.over = True
+        self._lock = threading.RLock()  # the old one may be held by a thread that does not exist here
+        self._pending.clear()
+        self._unfinished.clear()
+        self._close_side_files()
+
+    def _close_side_files(self) -> None:
         for fd in self._side_files.values():
-            os.close(fd)
+            with guard:
+                os.close(fd)
         self._side_files.clear()
+
+
+def _nothing(recorder: Recorder) -> None:
+    """The action of `ensure`: the recorder exists when it runs."""
+
+
+def _attempt(recorder: Recorder, action: Callable[[Recorder], None]) -> None:
+    try:
+        action(recorder)
+    except UnspoolError as exc:
+        guard.note(exc)  # counted by the recorder
+    except Exception as exc:  # noqa: BLE001 - the edge to the agent
+        recorder.note_lost()
+        guard.note(exc)
 
 
 def _write(recorder: Recorder, event: RecordEvent) -> None:

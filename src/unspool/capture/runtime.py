@@ -7,6 +7,7 @@ The one place with module-level state. `arm` installs every seam, now for what i
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import sys
 import threading
@@ -14,13 +15,17 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
+from unspool.capture import environment
 from unspool.capture import flow as flows
+from unspool.capture.credentials import clean_error
 from unspool.capture.flow import Flow
 from unspool.capture.guard import guard
 from unspool.capture.imports import ImportHooks
+from unspool.capture.places import STDLIB, kind_of
 from unspool.capture.process import AgentProcess
+from unspool.recording.lines import error_data
 
-__all__ = ["Runtime", "runtime"]
+__all__ = ["Runtime", "runtime", "started"]
 
 _MISSING = object()
 
@@ -37,7 +42,7 @@ class Runtime:
         self._hooks: ImportHooks | None = None
         self._lock = threading.RLock()
         self._at_exit = False
-        self._fork_hooks = False
+        self._for_good = False
         flows.set_root(lambda: self.root_flow)
 
     @property
@@ -47,11 +52,16 @@ class Runtime:
 
     # --- arming ------------------------------------------------------------------------------------------------------
 
-    def arm(self, root: AgentProcess) -> None:
-        """Install every seam; code that no flow reaches belongs to `root`."""
+    def arm(self, root: AgentProcess, *, for_good: bool = False) -> None:
+        """Install every seam; code that no flow reaches belongs to `root`.
+
+        Args:
+            for_good: until the program ends, not only as long as agent processes run in it.
+        """
         with self._lock:
             self.root, self.root_flow = root, Flow(root)
             self.processes.append(root)
+            self._for_good = self._for_good or for_good
             if self._hooks is not None:
                 return
             hooks = self._hooks = ImportHooks()
@@ -66,13 +76,13 @@ class Runtime:
             if not self._at_exit:
                 self._at_exit = True
                 atexit.register(self._exit)
-            if not self._fork_hooks:
-                self._fork_hooks = True
                 os.register_at_fork(after_in_child=self._after_fork)
 
-    def _installer(self, install: Callable[[Any, Callable[[Any, str, Any], None]], None]) -> Callable[[ModuleType], None]:
+    def _installer(
+        self, install: Callable[[Any, Callable[[Any, str, Any], None]], None]
+    ) -> Callable[[ModuleType], None]:
         def hook(module: ModuleType) -> None:
-            if self.armed:
+            if self.armed and not _is_namesake(module):
                 install(module, self.patch)
 
         return hook
@@ -80,17 +90,15 @@ class Runtime:
     def add_hook(self, module: str, hook: Callable[[ModuleType], None]) -> None:
         """Run `hook` when `module` is imported, or now."""
         if self._hooks is not None:
-            self._hooks.add(module, hook)
+            self._hooks.add(module, self._installer(lambda found, patch: hook(found)))
 
     def patch(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute so that `disarm` can put the old one back."""
         own = owner.__dict__.get(name, _MISSING) if isinstance(owner, type) else getattr(owner, name, _MISSING)
         self._patches.append((owner, name, own))
         if isinstance(value, FunctionType):
-            original = getattr(owner, name, None)
-            for attribute in ("__name__", "__qualname__", "__doc__", "__module__"):
-                if isinstance(text := getattr(original, attribute, None), str):
-                    setattr(value, attribute, text)
+            # Libraries look at each other's signatures (google-genai at aiohttp's): ours must not show.
+            functools.update_wrapper(value, getattr(owner, name))
         setattr(owner, name, value)
 
     def disarm(self) -> None:
@@ -121,17 +129,24 @@ class Runtime:
             self.processes.append(process)
 
     def drop(self, process: AgentProcess) -> None:
-        """A sub-agent has ended."""
+        """An agent process has ended; with the last one, unless armed for good, every patch goes."""
         with self._lock:
             if process in self.processes:
                 self.processes.remove(process)
+            if process is self.root and not self._for_good:
+                # Others may still run beside it; what belongs to none of them is not recorded any more.
+                self.root = self.root_flow = None
+            if not self.processes and not self._for_good:
+                self.disarm()
 
     def _exit(self) -> None:
         """At interpreter exit: close what is open, the innermost first."""
         error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         reason = "exited"
-        if error is not None:
-            reason = f"exited: {type(error).__name__}: {error}" if str(error) else f"exited: {type(error).__name__}"
+        with guard:
+            if error is not None:
+                data = clean_error(error_data(error))
+                reason = f"exited: {type(error).__name__}" + (f": {data.message}" if data.message else "")
         for process in reversed(list(self.processes)):
             process.end(reason)
 
@@ -141,15 +156,27 @@ class Runtime:
         self._lock = threading.RLock()
         if parent is None:
             return
-        current = flows.FLOW.get()
-        origin = current.process if current is not None and not current.process.abandoned else parent
+        current = flows.current_flow()
+        origin = current.process if current is not None else parent
+        lineage = origin.child_lineage(current.span if current is not None else None)
         for process in self.processes:
             process.abandon()
-        lineage = origin.child_lineage(current.span if current is not None else None)
-        child = AgentProcess(lineage, intent=origin.intent, role="worker", on_start=end_with_multiprocessing)
+        child = AgentProcess(lineage, intent=origin.intent, role="worker", on_start=started)
         self.root, self.root_flow = child, Flow(child)
         self.processes = [child]
         flows.FLOW.set(None)
+
+
+def _is_namesake(module: ModuleType) -> bool:
+    """Whether this is a module of the program that has the name of one of the standard library."""
+    file = getattr(module, "__file__", None)
+    return file is not None and module.__name__.partition(".")[0] in sys.stdlib_module_names and kind_of(file) != STDLIB
+
+
+def started(process: AgentProcess) -> None:
+    """What follows when an OS process gets its recording: its children shall know whose they are."""
+    environment.publish(process.child_lineage())
+    end_with_multiprocessing(process)
 
 
 def end_with_multiprocessing(process: AgentProcess) -> None:
@@ -175,6 +202,7 @@ def _seams() -> list[tuple[str, Callable[[Any, Callable[[Any, str, Any], None]],
     return [
         ("threading", flows.install_threads),
         ("asyncio.base_events", flows.install_asyncio),
+        ("uvloop", flows.install_uvloop),
         ("concurrent.futures.thread", flows.install_executors),
         ("httpx", later("httpx")),
         ("httpx2", later("httpx")),

@@ -8,16 +8,20 @@ import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
-from unspool.capture.flow import FLOW, Flow, current_flow
+from unspool.capture.credentials import clean_error
+from unspool.capture.flow import FLOW, Flow, current_flow, leave
+from unspool.capture.generators import wrap_async_generator, wrap_generator
 from unspool.capture.guard import guard
 from unspool.capture.places import caller
 from unspool.events import RecordEvent, RecordEventType, SyscallEventData
-from unspool.recording.lines import error_data, is_plain, to_wire
+from unspool.recording.lines import Marked, error_data, is_plain, to_wire
 
 __all__ = ["ToolRun", "tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_ITEMS_MAX = 10_000  # of a generator: one without end must not fill the memory
 
 
 @overload
@@ -53,7 +57,15 @@ def _wrap(function: Any, name: str | None) -> Any:
     label = name or getattr(function, "__name__", type(function).__name__)
     bind = _binder(function)
 
-    if inspect.iscoroutinefunction(function):
+    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolRun | None:
+        flow = current_flow()
+        return None if flow is None else ToolRun(flow, label, lambda: bind(args, kwargs))
+
+    if inspect.isasyncgenfunction(function):
+        return wrap_async_generator(function, begin)
+    if inspect.isgeneratorfunction(function):
+        return wrap_generator(function, begin)
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None)):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
@@ -68,51 +80,11 @@ def _wrap(function: Any, name: str | None) -> Any:
                 run.failed(error)
                 raise
             finally:
-                FLOW.reset(token)
+                leave(FLOW, token)
             run.returned(result)
             return result
 
         return call_async
-    if inspect.isasyncgenfunction(function):
-
-        @functools.wraps(function)
-        async def iterate_async(*args: Any, **kwargs: Any) -> Any:
-            flow = current_flow()
-            run = ToolRun(flow, label, lambda: bind(args, kwargs)) if flow is not None else None
-            given: list[Any] = []
-            try:
-                async for item in function(*args, **kwargs):
-                    if run is not None:
-                        given.append(item)
-                    yield item
-            except BaseException as error:
-                if run is not None:
-                    run.failed(error, given)
-                raise
-            if run is not None:
-                run.returned(given)
-
-        return iterate_async
-    if inspect.isgeneratorfunction(function):
-
-        @functools.wraps(function)
-        def iterate(*args: Any, **kwargs: Any) -> Any:
-            flow = current_flow()
-            run = ToolRun(flow, label, lambda: bind(args, kwargs)) if flow is not None else None
-            given: list[Any] = []
-            try:
-                for item in function(*args, **kwargs):
-                    if run is not None:
-                        given.append(item)
-                    yield item
-            except BaseException as error:
-                if run is not None:
-                    run.failed(error, given)
-                raise
-            if run is not None:
-                run.returned(given)
-
-        return iterate
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -127,7 +99,7 @@ def _wrap(function: Any, name: str | None) -> Any:
             run.failed(error)
             raise
         finally:
-            FLOW.reset(token)
+            leave(FLOW, token)
         run.returned(result)
         return result
 
@@ -154,22 +126,30 @@ def _binder(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str
     return bind
 
 
+def _copied(value: Any) -> Any:
+    copy = to_wire(value)
+    return copy if is_plain(copy) else Marked(copy)
+
+
 class ToolRun:
     """One call of a tool: its start is on disk before the work begins, its event when it ends."""
 
-    def __init__(self, flow: Flow, name: str, arguments: Callable[[], dict[str, Any]], *, path: str | None = None) -> None:
+    def __init__(
+        self, flow: Flow, name: str, arguments: Callable[[], dict[str, Any]], *, path: str | None = None
+    ) -> None:
         self.outer = flow
         self.process = flow.process
         self.path = path or f"/dev/tool/{name}"
         self.span = self.process.new_span()
-        self.flow = flow.within(self.span)
+        self.flow: Flow | None = flow.within(self.span)
         self.started_ns = time.monotonic_ns()
         self.at: str | None = None
         self.input: dict[str, Any] = {}
+        self.given: list[Any] = []
         with guard:
             self.at = caller()
             # A copy, taken before the tool can change its arguments.
-            self.input = to_wire(arguments())
+            self.input = {name: _copied(value) for name, value in arguments().items()}
             self.process.ensure()
             self.process.note_start(
                 {
@@ -188,15 +168,25 @@ class ToolRun:
         """The tool gave a result."""
         self._write(result, None)
 
-    def failed(self, error: BaseException, result: Any = None) -> None:
+    def failed(self, error: BaseException) -> None:
         """The tool raised."""
-        self._write(result, error)
+        self._write(None, error)
+
+    def gave(self, item: Any) -> None:
+        """The tool, a generator, gave an item."""
+        if len(self.given) < _ITEMS_MAX:
+            self.given.append(item)
+
+    def ended(self, error: BaseException | None) -> None:
+        """The tool, a generator, is over."""
+        self._write(self.given, error)
 
     def _write(self, result: Any, error: BaseException | None) -> None:
         duration = time.monotonic_ns() - self.started_ns
         with guard:
             kind = type(error) if error is not None else type(result)
-            err = f"{kind.__name__}: {error}" if error is not None and str(error) else kind.__name__
+            data = clean_error(error_data(error)) if error is not None else None
+            err = "" if data is None else f"{kind.__name__}: {data.message}" if data.message else kind.__name__
             exact = error is not None or is_plain(result)
             event = RecordEvent(
                 type=RecordEventType.SYSCALL,
@@ -206,11 +196,11 @@ class ToolRun:
                 syscall=SyscallEventData(
                     syscall="ToolCall",
                     args={"path": self.path, "input": self.input},
-                    result=to_wire(result),
-                    err=err if error is not None else "",
+                    result=result,
+                    err=err,
                     duration=duration,
                     result_type=None if exact else f"{kind.__module__}.{kind.__qualname__}",
-                    error=error_data(error) if error is not None else None,
+                    error=data,
                 ),
                 call=self.outer.call,
                 step=self.outer.step,

@@ -11,13 +11,13 @@ __all__ = ["Damage", "RecordManager", "RecordMetadata", "RecordReader", "RecordS
 
 if TYPE_CHECKING:
     from unspool.events import RecordMetadata, RecordStatus
-    from unspool.recording.eventlog import Damage
+    from unspool.recording.damage import Damage
     from unspool.recording.manager import RecordManager
     from unspool.recording.reader import RecordReader
     from unspool.recording.recorder import Recorder
 
 _HOMES = {
-    "Damage": "unspool.recording.eventlog",
+    "Damage": "unspool.recording.damage",
     "RecordManager": "unspool.recording.manager",
     "RecordMetadata": "unspool.events",
     "RecordReader": "unspool.recording.reader",

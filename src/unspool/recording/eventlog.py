@@ -1,38 +1,28 @@
 """Random access to `events.jsonl` without holding it in memory: an array of line offsets, decoded on demand.
 
 A file whose lines number their events 1, 2, 3 … needs nothing else; that is checked on the last line when opening and
-on every line when it is decoded. As soon as anything does not fit (a damaged line, a gap, a repeated number, a file
-the reference wrote out of order) every line is decoded once and a table of the good ones is kept instead.
+on every line when it is decoded. As soon as anything does not fit (a damaged line, a gap, a repeated number, lines out
+of order) every line is decoded once and an index of the good ones is kept instead.
 """
 
 from __future__ import annotations
 
 import os
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 from itertools import accumulate
 
-import msgspec
-
 from unspool.events import RecordEvent
+from unspool.recording.damage import Damage
 from unspool.recording.lines import decode_event
 
-__all__ = ["Damage", "EventLog"]
+__all__ = ["EVENTS_NAME", "EventLog", "missing_events"]
 
+EVENTS_NAME = "events.jsonl"
 _CHUNK = 1 << 20
 _VERIFY_MAX = 16 << 20  # files up to this size are verified whole when opened
-
-
-class Damage(msgspec.Struct, frozen=True):
-    """Something in a recording that could not be read: where, and why. `line` counts from 1, 0 for a whole file."""
-
-    file: str
-    line: int
-    offset: int
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}" if self.line else f"{self.file}: {self.reason}"
+_SEQ_MAX = (1 << 64) - 1
 
 
 class EventLog:
@@ -42,175 +32,244 @@ class EventLog:
         path: the file.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened or read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self.name = os.path.basename(self.path)
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._starts = array("Q")  # offset of each whole line
         self._end = 0  # offset after the last whole line
-        self._torn = False
-        self._table: list[tuple[int, int]] | None = None  # (seq_num, line index), sorted; None while lines are 1, 2, 3 …
-        self._verified = 0  # lines decoded at least once
-        self.damage: list[Damage] = []
+        self._size = 0  # of the file when it was last looked at
+        self._verified = 0  # lines known to be good while there is no index
+        self._index: _Index | None = None
         self.refresh()
-        if self._end <= _VERIFY_MAX or not self._last_line_fits():
+        if self._end <= _VERIFY_MAX or not self._fits(len(self._starts) - 1):
             self.verify()
 
     def close(self) -> None:
         """Close the file. The log cannot be read afterwards."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __del__(self) -> None:
         if getattr(self, "_fd", -1) >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            self.close()
 
     # --- size --------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> int:
         """Find lines that came since; gives how many. A last line without its newline is left for later."""
         before = len(self._starts)
-        rest = 0
-        offset = self._end
-        starts = self._starts
-        while chunk := os.pread(self._fd, _CHUNK, offset + rest):
+        offset = cursor = self._end
+        while chunk := os.pread(self._fd, _CHUNK, cursor):
             sizes = [len(line) + 1 for line in chunk.split(b"\n")]
-            tail = sizes.pop() - 1
-            if not sizes:
-                rest += len(chunk)
-                continue
-            sizes[0] += rest
-            starts.append(offset)
-            ends = list(accumulate(sizes, initial=offset))
-            starts.extend(ends[1:-1])
-            offset = ends[-1]
-            rest = tail
-        self._end = offset
-        self._torn = rest > 0
-        new = len(starts) - before
-        if new and self._table is not None:
-            self._decode_lines(before)
-        return new
+            del sizes[-1]  # of a line that goes on in the next chunk
+            if sizes:
+                sizes[0] += cursor - offset  # what the chunks before began
+                self._starts.append(offset)
+                ends = list(accumulate(sizes, initial=offset))
+                self._starts.extend(ends[1:-1])
+                offset = ends[-1]
+            cursor += len(chunk)
+        self._end, self._size = offset, cursor
+        if self._index is not None and len(self._starts) > before:
+            self._extend_index()
+        return len(self._starts) - before
 
     @property
-    def torn_tail(self) -> bool:
-        """Whether the file ends in the middle of a line."""
-        return self._torn
+    def torn(self) -> Damage | None:
+        """The last line, if the file ends in the middle of it."""
+        if self._size <= self._end:
+            return None
+        return Damage(EVENTS_NAME, len(self._starts) + 1, self._end, "the last line is torn; it was dropped")
 
     def __len__(self) -> int:
-        return len(self._starts) if self._table is None else len(self._table)
+        return len(self._starts) if self._index is None else len(self._index.lines)
 
     def last_seq(self) -> int:
         """The highest number, 0 without events."""
-        if self._table is None:
+        if self._index is None:
             return len(self._starts)
-        return self._table[-1][0] if self._table else 0
+        return self._index.numbers[-1] if self._index.numbers else 0
 
     # --- access ------------------------------------------------------------------------------------------------------
 
-    def line(self, index: int) -> bytes:
-        """The bytes of the index-th line of the file, from 0, without its newline."""
-        start = self._starts[index]
-        end = self._starts[index + 1] if index + 1 < len(self._starts) else self._end
-        return os.pread(self._fd, end - start - 1, start)
-
     def at(self, position: int) -> RecordEvent:
         """The event at a position, from 0. Values are as on disk.
+
+        Finding the first damage of a large file moves the events after it forward; see `scan`.
 
         Raises:
             IndexError: there is none.
         """
         if position < 0 or position >= len(self):
             raise IndexError(position)
-        if self._table is None:
+        if self._index is None:
             try:
-                event = decode_event(self.line(position))
+                event = decode_event(self._line(position))
             except ValueError:
                 event = None
             if event is not None and event.seq_num == position + 1:
                 return event
             self.verify()
             return self.at(position)
-        return decode_event(self.line(self._table[position][1]))
+        return decode_event(self._line(self._index.lines[position]))
+
+    def line_number(self, position: int) -> int:
+        """The line, from 1, of the event at a position, which exists."""
+        return (position if self._index is None else self._index.lines[position]) + 1
+
+    def offset(self, line_number: int) -> int:
+        """Where a line begins."""
+        return self._starts[line_number - 1]
 
     def index_of(self, seq_num: int) -> int | None:
         """The position of the event with this number, None if there is none."""
-        if self._table is None:
+        if self._index is None:
             if not 1 <= seq_num <= len(self._starts):
                 return None
             self.at(seq_num - 1)  # finds out about damage before a wrong position is given
-            if self._table is None:
+            if self._index is None:
                 return seq_num - 1
-        found = bisect_left(self._table, (seq_num, -1))
-        if found < len(self._table) and self._table[found][0] == seq_num:
-            return found
-        return None
+        found = bisect_left(self._index.numbers, seq_num)
+        return found if found < len(self._index.numbers) and self._index.numbers[found] == seq_num else None
 
-    def range(self, first: int, last: int) -> range:
-        """Positions of the events numbered `first` to `last`, both included."""
-        if self._table is None:
-            return range(max(first, 1) - 1, min(last, len(self._starts)))
-        return range(bisect_left(self._table, (first, -1)), bisect_left(self._table, (last + 1, -1)))
+    def scan(self, start: int = 0) -> Iterator[tuple[int, RecordEvent]]:
+        """Positions and events from a position on, in order; each once, also when damage is found or lines come."""
+        position = start
+        counting = self._index is None  # as long as it is, position p holds number p + 1
+        while True:
+            if counting and self._index is not None:
+                position, counting = bisect_left(self._index.numbers, position + 1), False
+            if position >= len(self):
+                return
+            event = self.at(position)
+            if counting and self._index is not None:
+                continue
+            yield position, event
+            position += 1
+
+    def between(self, first: int, last: int) -> Iterator[RecordEvent]:
+        """The events numbered `first` to `last`, both included."""
+        first = max(first, 1)
+        start = first - 1 if self._index is None else bisect_left(self._index.numbers, first)
+        for _, event in self.scan(start):
+            if event.seq_num > last:
+                return
+            yield event
+
+    def _line(self, index: int) -> bytes:
+        start = self._starts[index]
+        end = self._starts[index + 1] if index + 1 < len(self._starts) else self._end
+        return os.pread(self._fd, end - start - 1, start)
 
     # --- doubt -------------------------------------------------------------------------------------------------------
 
-    def _last_line_fits(self) -> bool:
-        if not self._starts:
+    def _fits(self, index: int) -> bool:
+        """Whether a line has the number that its place gives it."""
+        if index < 0:
             return True
         try:
-            return decode_event(self.line(len(self._starts) - 1)).seq_num == len(self._starts)
+            return decode_event(self._line(index)).seq_num == index + 1
         except ValueError:
             return False
 
-    def verify(self) -> list[Damage]:
-        """Decode every line once; gives the damage. Lines found good are not decoded again by a later call."""
-        if self._table is None:
-            start = self._verified
-            for index in range(start, len(self._starts)):
-                try:
-                    fits = decode_event(self.line(index)).seq_num == index + 1
-                except ValueError:
-                    fits = False
-                if not fits:
-                    self._table = [(number, number - 1) for number in range(1, index + 1)]
-                    self._decode_lines(index)
-                    break
-            self._verified = len(self._starts)
-        return self.damage
+    @property
+    def damage(self) -> list[Damage]:
+        """The damage that was met so far, without the torn last line."""
+        return self._index.damage if self._index is not None else []
 
-    def _decode_lines(self, first: int) -> None:
-        table = self._table
-        assert table is not None
-        seen = {seq for seq, _ in table}
-        highest = table[-1][0] if table else 0
-        in_order = True
-        for index in range(first, len(self._starts)):
-            line = self.line(index)
-            if not line.strip():
+    def verify(self) -> None:
+        """Decode every line that was not decoded by an earlier call."""
+        if self._index is None:
+            while self._verified < len(self._starts):
+                if not self._fits(self._verified):
+                    self._index = _Index(self._verified)
+                    self._extend_index()
+                    break
+                self._verified += 1
+
+    def _extend_index(self) -> None:
+        assert self._index is not None
+        for line in range(self._index.known, len(self._starts)):
+            data = self._line(line)
+            if not data.strip():
+                self._index.add(0, None)
                 continue
             try:
-                seq = decode_event(line).seq_num
+                number = decode_event(data).seq_num
+                reason = None if 1 <= number <= _SEQ_MAX else f"event number {number} is out of range"
             except ValueError as exc:
-                self._note(index, f"not an event: {exc}")
-                continue
-            if seq < 1:
-                self._note(index, f"event number {seq} is below 1")
-                continue
-            if seq in seen:
-                self._note(index, f"event number {seq} appears again")
-                continue
-            seen.add(seq)
-            in_order = in_order and seq > highest
-            highest = max(highest, seq)
-            table.append((seq, index))
-        if not in_order:
-            table.sort()
-        self._verified = len(self._starts)
+                number, reason = 0, f"not an event: {exc}"
+            self._index.add(0 if reason else number, reason)
+        self._index.settle(self._starts)
 
-    def _note(self, index: int, reason: str) -> None:
-        self.damage.append(Damage(file=self.name, line=index + 1, offset=self._starts[index], reason=reason))
+
+class _Index:
+    """Which lines hold which numbers, for a file that does not simply count.
+
+    `numbers` and `lines` (from 0) have one entry an event, in the order of numbers.
+    """
+
+    def __init__(self, good: int) -> None:
+        self._by_line = array("Q", range(1, good + 1))  # number of each line, 0 for none
+        self._reasons: dict[int, str] = {}
+        self.numbers = array("Q")
+        self.lines = array("Q")
+        self.damage: list[Damage] = []
+
+    @property
+    def known(self) -> int:
+        """How many lines were added."""
+        return len(self._by_line)
+
+    def add(self, number: int, reason: str | None) -> None:
+        """Note the next line: its number, 0 if it has none, and what is wrong with it."""
+        if reason is not None:
+            self._reasons[len(self._by_line)] = reason
+        self._by_line.append(number)
+
+    def settle(self, starts: array[int]) -> None:
+        """Put the lines in order and list the damage; each number is given to one line."""
+        by_line = self._by_line
+        lines = [line for line, number in enumerate(by_line) if number]
+        lines.sort(key=by_line.__getitem__)  # stable
+        chosen: list[int] = []
+        reasons = dict(self._reasons)
+        for line in lines:
+            if chosen and by_line[chosen[-1]] == by_line[line]:
+                # A damaged number may have become that of an undamaged line: the one with its neighbours is right.
+                loser = line
+                if self._has_neighbour(line) and not self._has_neighbour(chosen[-1]):
+                    loser, chosen[-1] = chosen[-1], line
+                reasons[loser] = f"event number {by_line[line]} appears again"
+            else:
+                chosen.append(line)
+        self.lines = array("Q", chosen)
+        self.numbers = array("Q", (by_line[line] for line in chosen))
+        damage = {line: Damage(EVENTS_NAME, line + 1, starts[line], reason) for line, reason in reasons.items()}
+        for line, reason in self._gaps(sorted(reasons)):
+            damage.setdefault(line, Damage(EVENTS_NAME, line + 1, starts[line], reason))
+        self.damage = [damage[line] for line in sorted(damage)]
+
+    def _has_neighbour(self, line: int) -> bool:
+        number = self._by_line[line]
+        before = line > 0 and self._by_line[line - 1] == number - 1
+        return before or (line + 1 < len(self._by_line) and self._by_line[line + 1] == number + 1)
+
+    def _gaps(self, damaged: list[int]) -> Iterator[tuple[int, str]]:
+        """Numbers that no line has, beyond what the damaged lines in that place explain."""
+        last_number, last_line = 0, -1
+        for number, line in zip(self.numbers, self.lines, strict=True):
+            if number > last_number + 1:
+                explained = bisect_left(damaged, line) - bisect_right(damaged, last_line) if line > last_line else 0
+                if number - last_number - 1 > explained:
+                    yield line, f"{missing_events(last_number + 1, number - 1)} before this line"
+            last_number, last_line = number, line
+
+
+def missing_events(first: int, last: int) -> str:
+    """In words: the events numbered `first` to `last` are missing."""
+    return f"event {first} is missing" if first == last else f"events {first} to {last} are missing"

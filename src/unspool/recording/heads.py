@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from unspool.events import HttpRequest, HttpResponse
+from unspool.recording.lines import decode_json, encode_json
 from unspool.recording.pool import PoolReader, PoolWriter
 
 __all__ = ["HeadWriter", "restore_head"]
@@ -52,7 +51,7 @@ class HeadWriter:
             if len(vary) <= _VARY_MAX:
                 message.head, message.vary = known[0], vary or None
                 return
-        key = self._pool.put_json(msgspec.json.encode({**first, "headers": headers}), cut=False)
+        key = self._pool.put_json(encode_json({**first, "headers": headers}), cut=False)
         if len(self._shapes) >= _SHAPES_MAX:
             self._shapes.clear()
         self._shapes[shape] = (key, values)
@@ -71,8 +70,10 @@ def restore_head(message: HttpRequest | HttpResponse, pool: PoolReader) -> bool:
     if data is None:
         return False
     try:
-        head: dict[str, Any] = msgspec.json.decode(data)
+        head: dict[str, Any] = decode_json(data)
         names = [name for name in head if name != "headers"]
+        if not set(names) <= set(message.__struct_fields__):
+            return False
         values = [str(head[name]) for name in names]
         headers = [(str(name), str(value)) for name, value in head["headers"]]
         for index, value in (message.vary or {}).items():
@@ -81,10 +82,9 @@ def restore_head(message: HttpRequest | HttpResponse, pool: PoolReader) -> bool:
                 values[place] = value
             else:
                 headers[place - len(values)] = (headers[place - len(values)][0], value)
-    except (msgspec.DecodeError, KeyError, TypeError, ValueError, IndexError, AttributeError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         return False
     for name, value in zip(names, values, strict=True):
-        if name in ("method", "url", "reason"):
-            setattr(message, name, value)
+        setattr(message, name, value or None)
     message.headers = headers
     return True

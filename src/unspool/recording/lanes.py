@@ -1,25 +1,22 @@
-"""Cutting request bodies into pieces, and finding which earlier request each one extends.
+"""Which earlier request each request extends, so that a body costs only its new text.
 
 An agent sends its whole history with every call, so the bodies of a run grow with the square of its turns. Here a
-body costs only its new text: it is compared with the last body of each conversation (*lane*), the shared elements of
-its message array are kept by reference, and only what follows them is parsed, hashed and stored. The comparison is a
-`memcmp`, the hash of the whole body continues from a saved state, so the work per call depends on the new text.
-
-Any cut gives the same bytes back, since pieces are slices; a body that is no JSON object is one piece.
+body is compared with the last body of each conversation (*lane*), the shared elements of its message array are kept
+by reference, and only what follows them is parsed, hashed and stored. The comparison is a `memcmp`, the hash of the
+whole body continues from a saved state, so the work per call depends on the new text.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from unspool.events import Body
-from unspool.recording.pool import PoolWriter, piece_key
+from unspool.recording.cutting import TAIL_MAX, Cut, Rests, cut_body, extend_cut
+from unspool.recording.pool import KEY_LENGTH, PoolWriter, piece_key
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -28,26 +25,13 @@ __all__ = ["Conversation", "CutBody", "LaneTable"]
 
 _LANES_MAX = 64  # conversations kept for comparison, most recently used first
 _LANES_BYTES = 32 << 20  # and the bytes of their last bodies, at most
-_TAIL_MAX = 64 << 10  # a longer tail is parsed by the full path, which does not build Python objects
-_PIECE_MIN = 256  # top-level values outside the message array at least this long are pieces of their own
-
-_KEY = re.compile(rb'[\s,{]*"((?:[^"\\]|\\.)*)"\s*:\s*')
-_SPACE = re.compile(rb"\s*")
-_json = json.JSONDecoder(strict=False)
-
-
-class Layout(msgspec.Struct):
-    """Where the elements of the message array are in a body: `starts` and `ends` are byte offsets."""
-
-    starts: list[int]
-    ends: list[int]
-    separator: bytes
 
 
 class CutBody(msgspec.Struct):
-    """What is known of a stored body: its reference, its small rest, and its place among the conversations.
+    """A stored body and its place among the conversations.
 
-    `skeleton` is the body with the message array emptied, small enough to decode; None if the body is no JSON object.
+    `body` refers to its bytes; `skeleton` is the body with the message array emptied, small enough to decode, None if
+    it is no JSON object; `count` is the number of messages, `kept` how many of them the snapshot `prev` has too.
     """
 
     body: Body
@@ -85,34 +69,36 @@ class Conversation:
         self.hash_at_end: _Hash | None = None  # SHA-256 of `prefix`
         self.system = b""
 
-    def shared_elements(self, body: bytes) -> int:
-        """How many leading messages `body` has in common with the last one, byte for byte."""
-        ends, prefix = self.ends, self.prefix
-        count = len(ends)
-        if not count:
+    def shared_elements(self, body: bytes, least: int = 1) -> int:
+        """How many leading messages `body` has in common with the last one, byte for byte; 0 if under `least`."""
+        ends = self.ends
+        if len(ends) < least:
             return 0
-        if body.startswith(prefix):
-            return count if _is_boundary(body, ends[-1]) else self._shared_before(body, count - 1)
-        return self._shared_before(body, count - 1)
-
-    def _shared_before(self, body: bytes, high: int) -> int:
-        # Usually only the last message or two differ (a moved cache mark), so try those before halving.
-        low = 0
+        if body.startswith(self.prefix) and _may_end(body, ends[-1]):
+            return len(ends)
+        # Another conversation differs early: look there first.
+        if not self._shares(body, least):
+            return 0
+        low, high = least, len(ends) - 1
+        # A history that was edited usually differs in its last message or two (a moved cache mark).
         for guess in (high, high - 1):
-            if guess > 0 and body[: self.ends[guess - 1]] == self.prefix[: self.ends[guess - 1]]:
-                return guess if _is_boundary(body, self.ends[guess - 1]) else 0
+            if guess > low and self._shares(body, guess):
+                low = high = guess
         while low < high:
             middle = (low + high + 1) // 2
-            end = self.ends[middle - 1]
-            if body[:end] == self.prefix[:end]:
+            if self._shares(body, middle):
                 low = middle
             else:
                 high = middle - 1
-        return low if low and _is_boundary(body, self.ends[low - 1]) else 0
+        return low
+
+    def _shares(self, body: bytes, count: int) -> bool:
+        end = self.ends[count - 1]
+        return body.startswith(self.prefix[:end]) and _may_end(body, end)
 
 
-def _is_boundary(body: bytes, end: int) -> bool:
-    """Whether an array element may end here; `{"a":1}` is not a prefix element of `[{"a":1}x`."""
+def _may_end(body: bytes, end: int) -> bool:
+    """Whether an array element may end here: the number 1 is no element of `[12]`."""
     return body[end : end + 1] in (b",", b"]", b" ", b"\n", b"\r", b"\t")
 
 
@@ -122,7 +108,7 @@ class LaneTable:
     def __init__(self, pool: PoolWriter) -> None:
         self._pool = pool
         self._lanes: list[Conversation] = []  # most recently used first
-        self._rests = _Rests()
+        self._rests = Rests(pool)
         self._last_lane = 0
         self.steps = 0
 
@@ -134,41 +120,63 @@ class LaneTable:
             array_key: the top-level array that holds the messages; None for bodies without one.
             system_keys: top-level keys that hold a system prompt outside that array.
         """
-        near, kept = self._nearest(data) if array_key else (None, 0)
-        cut = None
-        if near is not None and kept:
-            cut = _extend(data, near, kept, self._pool, self._rests)
-        if cut is None and array_key:
-            cut = _cut_body(data, array_key, self._pool, self._rests)
-            if cut is not None and near is None:
-                near, kept = self._nearest_by_keys(cut.keys)
-        if cut is None:
+        if not array_key:
             return self._place_whole(data)
-
+        near, kept = self._nearest(data)
+        cut = self._extend(data, near, kept) if near is not None else None
+        if cut is None:
+            cut = cut_body(data, array_key, self._pool, self._rests)
+            if cut is None:
+                return self._place_whole(data)
+            if near is None:
+                near, kept = self._nearest_by_keys(cut.keys)
         system = cut.keys[0].encode() if not system_keys and cut.keys else _system_of(cut.skeleton, system_keys)
+        return self._place_cut(cut, near, kept, system, len(data))
+
+    def place_messages(self, pieces: Sequence[bytes]) -> CutBody:
+        """Store messages that came without a body; `body` is then of no use, the conversation has the list's key."""
+        keys = [self._pool.put_json(piece) for piece in pieces]
+        near, kept = self._nearest_by_keys(keys)
+        cut = Cut(
+            head=[], tail=[], first_start=0, keys=keys, ends=[0] * len(keys), separator=b",", prefix=b"",
+            digest=piece_key("".join(keys).encode()), hash_at_end=hashlib.sha256(), skeleton=b"{}",
+        )  # fmt: skip
+        placed = self._place_cut(cut, near, kept, keys[0].encode() if keys else b"", 0)
+        placed.conversation.ends = []  # nothing to compare bodies with
+        placed.conversation.busy = False
+        return placed
+
+    def _extend(self, data: bytes, near: Conversation, kept: int) -> Cut | None:
+        return extend_cut(
+            data,
+            self._pool,
+            self._rests,
+            first_start=near.first_start,
+            ends=near.ends[:kept],
+            keys=near.keys[:kept],
+            separator=near.separator,
+            hash_at_end=near.hash_at_end if kept == len(near.ends) else None,
+        )
+
+    def _place_cut(self, cut: Cut, near: Conversation | None, kept: int, system: bytes, size: int) -> CutBody:
         if near is None:
             near = next((lane for lane in self._lanes if lane.system == system and system), None)
-        conversation, retry = self._choose(near, kept, cut.digest, len(cut.ends))
+        conversation, retry = self._choose(near, kept, cut.digest, len(cut.keys))
         prev = near.seq if near is not None else None
         list_key, depth = self._store_list(near, kept, cut)
-
-        rope = [*cut.head, "@" + list_key, *cut.tail] if cut.keys else [*cut.head, *cut.tail]
-        conversation.busy, conversation.failed = True, False
         conversation.prefix, conversation.first_start = cut.prefix, cut.first_start
         conversation.ends, conversation.keys = cut.ends, cut.keys
         conversation.separator, conversation.list_key, conversation.depth = cut.separator, list_key, depth
-        conversation.digest, conversation.hash_at_end, conversation.system = cut.digest, cut.hash_at_end, system
-        if not retry:
-            self.steps += 1
-            conversation.step = self.steps
-        self._touch(conversation)
+        conversation.hash_at_end, conversation.system = cut.hash_at_end, system
+        self._use(conversation, cut.digest, retry)
+        messages = ["@" + list_key] if cut.keys else []
         return CutBody(
-            body=Body(size=len(data), sha256=cut.digest, rope=rope),
+            body=Body(size=size, sha256=cut.digest, rope=[*cut.head, *messages, *cut.tail]),
             skeleton=cut.skeleton,
             lane=conversation.lane,
             prev=prev,
             kept=kept if prev is not None else None,
-            count=len(cut.ends),
+            count=len(cut.keys),
             retry=retry,
             conversation=conversation,
         )
@@ -179,28 +187,31 @@ class LaneTable:
         retry = near is not None and near.failed and not near.busy
         conversation = near if near is not None and not near.busy else self._new_lane()
         prev = near.seq if near is not None else None
-        self._pool.put_bytes(data)
-        conversation.digest, conversation.busy, conversation.failed = digest, True, False
+        self._pool.put_bytes(data, key=digest[:KEY_LENGTH])
         conversation.prefix, conversation.ends, conversation.keys = b"", [], []
         conversation.list_key, conversation.hash_at_end = None, None
-        if not retry:
-            self.steps += 1
-            conversation.step = self.steps
-        self._touch(conversation)
+        self._use(conversation, digest, retry)
         return CutBody(
             body=Body(size=len(data), sha256=digest),
-            skeleton=data if len(data) <= _TAIL_MAX else None,
-            lane=conversation.lane, prev=prev, kept=0 if prev is not None else None, count=0, retry=retry,
+            skeleton=data if len(data) <= TAIL_MAX else None,
+            lane=conversation.lane,
+            prev=prev,
+            kept=0 if prev is not None else None,
+            count=0,
+            retry=retry,
             conversation=conversation,
-        )  # fmt: skip
+        )
 
     def _nearest(self, data: bytes) -> tuple[Conversation | None, int]:
-        """The conversation with the longest shared prefix, the most recently used among equals."""
+        """The conversation with the longest shared prefix, one that waits for a request among equals."""
         best: Conversation | None = None
         most = 0
         for lane in self._lanes:
-            shared = lane.shared_elements(data)
-            if shared > most or (shared == most and shared and best is not None and best.busy and not lane.busy):
+            better = best is None or (best.busy and not lane.busy)
+            if best is not None and most and lane.keys[most - 1 : most] != best.keys[most - 1 : most]:
+                continue  # it cannot share as much, so spare the comparison
+            shared = lane.shared_elements(data, max(most, 1) if better else most + 1)
+            if shared:
                 best, most = lane, shared
         return best, most
 
@@ -218,9 +229,7 @@ class LaneTable:
                 best, most = lane, shared
         return best, most
 
-    def _choose(
-        self, near: Conversation | None, kept: int, digest: str, count: int
-    ) -> tuple[Conversation, bool]:
+    def _choose(self, near: Conversation | None, kept: int, digest: str, count: int) -> tuple[Conversation, bool]:
         """The lane this request goes on in, and whether it repeats a failed call.
 
         A conversation goes on when its last call has ended and the new request keeps its history up to the last two
@@ -230,13 +239,13 @@ class LaneTable:
             return self._new_lane(), False
         if near.digest == digest and near.failed and not near.busy:
             return near, True
-        before = len(near.ends)
+        before = len(near.keys)
         if not near.busy and kept and kept >= before - 2 and (kept == before or count > before):
             return near, False
         return self._new_lane(), False
 
-    def _store_list(self, near: Conversation | None, kept: int, cut: _Cut) -> tuple[str, int]:
-        separator = cut.separator.decode("utf-8", "replace")
+    def _store_list(self, near: Conversation | None, kept: int, cut: Cut) -> tuple[str, int]:
+        separator = cut.separator.decode("ascii")
         if near is not None and kept and near.list_key is not None and near.separator == cut.separator:
             if kept == len(near.keys) == len(cut.keys):
                 return near.list_key, near.depth
@@ -254,7 +263,12 @@ class LaneTable:
         self._last_lane += 1
         return Conversation(self._last_lane)
 
-    def _touch(self, lane: Conversation) -> None:
+    def _use(self, lane: Conversation, digest: str, retry: bool) -> None:
+        """A request goes out in this lane: count its step, and keep it among the most recent."""
+        lane.digest, lane.busy, lane.failed = digest, True, False
+        if not retry:
+            self.steps += 1
+            lane.step = self.steps
         if lane in self._lanes:
             self._lanes.remove(lane)
         self._lanes.insert(0, lane)
@@ -266,203 +280,11 @@ class LaneTable:
                 break
 
 
-class _Cut(msgspec.Struct):
-    head: list[str]
-    tail: list[str]
-    first_start: int
-    keys: list[str]
-    ends: list[int]
-    separator: bytes
-    prefix: bytes
-    digest: str
-    hash_at_end: _Hash
-    skeleton: bytes
-
-
-def _cut_body(data: bytes, array_key: str, pool: PoolWriter, rests: _Rests) -> _Cut | None:
-    """Cut a whole body by parsing it; None if it is no JSON object with that array."""
-    layout = _find_array(data, array_key)
-    if layout is None:
-        return None
-    if not layout.ends:
-        whole = hashlib.sha256(data)
-        return _Cut(
-            head=rests.items(data, pool), tail=[], first_start=0, keys=[], ends=[], separator=b",", prefix=b"",
-            digest=whole.hexdigest(), hash_at_end=hashlib.sha256(), skeleton=data,
-        )  # fmt: skip
-    keys = [pool.put_json(data[start:end]) for start, end in zip(layout.starts, layout.ends, strict=True)]
-    first, last = layout.starts[0], layout.ends[-1]
-    at_end = hashlib.sha256(data[:last])
-    whole = at_end.copy()
-    whole.update(data[last:])
-    return _Cut(
-        head=rests.items(data[:first], pool),
-        tail=rests.items(data[last:], pool),
-        first_start=first,
-        keys=keys,
-        ends=layout.ends,
-        separator=layout.separator,
-        prefix=data[:last],
-        digest=whole.hexdigest(),
-        hash_at_end=at_end,
-        skeleton=data[:first] + data[last:],
-    )
-
-
-def _extend(data: bytes, near: Conversation, kept: int, pool: PoolWriter, rests: _Rests) -> _Cut | None:
-    """Cut a body whose first `kept` messages are those of `near`; None if the full path has to do it."""
-    begin = near.ends[kept - 1]
-    if len(data) - begin > _TAIL_MAX:
-        return None
-    tail = data[begin:]
-    try:
-        text = tail.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
-    ascii_only = len(text) == len(tail)
-    separator = near.separator.decode("utf-8")
-    ends, keys = near.ends[:kept], near.keys[:kept]
-    at = 0
-    last = begin
-    while True:
-        if not text.startswith(separator, at):
-            break
-        start = at + len(separator)
-        try:
-            _, stop = _json.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            return None
-        first_byte = begin + (start if ascii_only else len(text[:start].encode()))
-        last = begin + (stop if ascii_only else len(text[:stop].encode()))
-        keys.append(pool.put_json(data[first_byte:last]))
-        ends.append(last)
-        at = stop
-    if not text[at:].lstrip().startswith("]"):
-        return None
-    rest = data[last:]
-    if kept == len(near.ends) and near.hash_at_end is not None:
-        at_end = near.hash_at_end.copy()
-        at_end.update(data[begin:last])
-    else:
-        at_end = hashlib.sha256(data[:last])
-    whole = at_end.copy()
-    whole.update(rest)
-    first = near.first_start
-    return _Cut(
-        head=rests.items(data[:first], pool),
-        tail=rests.items(rest, pool),
-        first_start=first,
-        keys=keys,
-        ends=ends,
-        separator=near.separator,
-        prefix=data[:last],
-        digest=whole.hexdigest(),
-        hash_at_end=at_end,
-        skeleton=data[:first] + rest,
-    )
-
-
-def _find_array(data: bytes, array_key: str) -> Layout | None:
-    """Offsets of the elements of a top-level array, by walking the values msgspec found in order."""
-    try:
-        top = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
-        found = top.get(array_key)
-        if found is None:
-            return None
-        elements = msgspec.json.decode(found, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    cursor = 0
-    for key, raw in top.items():
-        match = _KEY.match(data, cursor)
-        if match is None:
-            return None  # a repeated key: msgspec kept one, the walk cannot tell which
-        cursor = match.end()
-        size = len(memoryview(raw))
-        if key == array_key:
-            return _walk_elements(data, cursor, elements) if data[cursor : cursor + size] == bytes(raw) else None
-        cursor += size
-    return None
-
-
-def _walk_elements(data: bytes, at: int, elements: list[msgspec.Raw]) -> Layout | None:
-    starts: list[int] = []
-    ends: list[int] = []
-    separator = b","
-    cursor = at + 1
-    for index, raw in enumerate(elements):
-        if index:
-            gap = _SPACE.match(data, cursor).end()  # type: ignore[union-attr]  # the pattern matches the empty string
-            if data[gap : gap + 1] != b",":
-                return None
-            after = _SPACE.match(data, gap + 1).end()  # type: ignore[union-attr]
-            if index == 1:
-                separator = data[cursor:after]
-            elif data[cursor:after] != separator:
-                return None  # hand-formatted JSON: store the body whole rather than remember every gap
-            cursor = after
-        else:
-            cursor = _SPACE.match(data, cursor).end()  # type: ignore[union-attr]
-        starts.append(cursor)
-        cursor += len(memoryview(raw))
-        ends.append(cursor)
-    return Layout(starts=starts, ends=ends, separator=separator)
-
-
-class _Rests:
-    """Rope items for the bytes around the messages, remembered: they rarely change within a conversation."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, list[str]] = {}
-
-    def items(self, data: bytes, pool: PoolWriter) -> list[str]:
-        """Rope items of `data`, with large values (tool definitions, a system prompt) as pieces of their own."""
-        if len(data) < _PIECE_MIN:
-            return [pool.put_literal(data)] if data else []
-        known = self._known.get(data)
-        if known is None:
-            if len(self._known) >= _LANES_MAX:
-                self._known.clear()
-            known = self._known[data] = _cut_rest(data, pool)
-        return known
-
-    def forget(self) -> None:
-        """The pool lost lines: cut again, so that they are stored again."""
-        self._known.clear()
-
-
-def _cut_rest(data: bytes, pool: PoolWriter) -> list[str]:
-    items: list[str] = []
-    literal_from = cursor = 0
-    while (match := _KEY.search(data, cursor)) is not None:
-        start = match.end()
-        end = _value_end(data, start)
-        if end is None:
-            break
-        if end - start >= _PIECE_MIN:
-            items.append(pool.put_literal(data[literal_from:start]))
-            items.append("#" + pool.put_json(data[start:end], cut=False))
-            literal_from = end
-        cursor = end
-    if literal_from < len(data):
-        items.append(pool.put_literal(data[literal_from:]))
-    return items
-
-
-def _value_end(data: bytes, start: int) -> int | None:
-    try:
-        text = data[start:].decode("utf-8")
-        _, stop = _json.raw_decode(text)
-    except (ValueError, RecursionError):
-        return None
-    return start + len(text[:stop].encode())
-
-
 def _system_of(skeleton: bytes, keys: Sequence[str]) -> bytes:
     """What identifies the system prompt outside the messages, b"" without one."""
     try:
         top = msgspec.json.decode(skeleton, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return b""
     parts = [bytes(top[key]) for key in keys if key in top]
     return piece_key(b"".join(parts)).encode() if parts else b""

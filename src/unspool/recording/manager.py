@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
+import weakref
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,19 +17,22 @@ from unspool.errors import (
     AmbiguousRecordID,
     CorruptRecording,
     NotRecording,
+    RecorderClosed,
     RecordingNotFound,
     StoreError,
 )
 from unspool.events import RecordEvent, RecordMetadata, RecordStatus
+from unspool.recording.eventlog import EVENTS_NAME
 from unspool.recording.metadata import METADATA_NAME, read_metadata
 from unspool.recording.reader import RecordReader
-from unspool.recording.recorder import EVENTS_NAME, Recorder
+from unspool.recording.recorder import Recorder
 from unspool.recording.tail import last_seq_of
 from unspool.store import check_id, writer_is_alive
 
 __all__ = ["RecordManager"]
 
 logger = logging.getLogger("unspool")
+_managers: weakref.WeakSet[RecordManager] = weakref.WeakSet()
 
 
 class RecordManager:
@@ -39,7 +44,12 @@ class RecordManager:
 
     def __init__(self, base_dir: str | os.PathLike[str]) -> None:
         self._base = Path(base_dir)
-        self._lock = threading.Lock()
+        self._reset()
+        _managers.add(self)
+
+    def _reset(self) -> None:
+        """Nothing is recorded; after fork this holds for the child, whatever its parent records."""
+        self._lock = threading.RLock()
         self._active: dict[int, Recorder | None] = {}  # None while a recorder is being made
 
     @property
@@ -95,7 +105,8 @@ class RecordManager:
         """
         recorder = self._active.get(pid)
         if recorder is not None:
-            recorder.write_event(event)
+            with contextlib.suppress(RecorderClosed):  # it was stopped since the line above
+                recorder.write_event(event)
 
     def is_recording(self, pid: int) -> bool:
         """Whether `pid` has an active recording."""
@@ -109,9 +120,10 @@ class RecordManager:
     def close_all(self) -> None:
         """End every active recording with status `completed`. What fails is logged; none stays active."""
         with self._lock:
-            recorders = [recorder for recorder in self._active.values() if recorder is not None]
-            self._active.clear()
-        for recorder in recorders:
+            ending = {pid: recorder for pid, recorder in self._active.items() if recorder is not None}
+            for pid in ending:
+                del self._active[pid]
+        for recorder in ending.values():
             try:
                 recorder.close()
             except StoreError as exc:
@@ -134,12 +146,15 @@ class RecordManager:
             return []
         except OSError as exc:
             raise StoreError(f"cannot list the recordings in {self._base}: {exc.strerror or exc}") from exc
-        found = [metadata for name in names if (metadata := self._describe(self._base / name)) is not None]
+        folders = [self._base / name for name in names if not name.startswith(".")]
+        found = [metadata for folder in folders if (metadata := self._describe(folder)) is not None]
         oldest = datetime.min.replace(tzinfo=UTC)
         found.sort(key=lambda one: (one.start_time or oldest, one.record_id), reverse=True)
         return found
 
     def _describe(self, folder: Path) -> RecordMetadata | None:
+        """The metadata of one recording as it stands now; None if this is no recording, or none we can read."""
+        alive = writer_is_alive(folder)  # before its metadata, which a writer that ends replaces first
         try:
             metadata = read_metadata(folder)
         except NotADirectoryError:
@@ -150,14 +165,15 @@ class RecordManager:
             try:
                 with RecordReader(folder, live=True) as reader:
                     return reader.metadata
-            except CorruptRecording:
+            except (CorruptRecording, StoreError):
                 logger.warning("%s cannot be read: %s", folder, exc)
                 return None
         if metadata.status is RecordStatus.RECORDING:
-            if not writer_is_alive(folder):
-                metadata = msgspec.structs.replace(metadata, status=RecordStatus.INTERRUPTED)
-            metadata = msgspec.structs.replace(metadata, event_count=last_seq_of(folder / EVENTS_NAME))
-        return metadata
+            status = RecordStatus.RECORDING if alive else RecordStatus.INTERRUPTED
+            count = last_seq_of(folder / EVENTS_NAME)
+            metadata = msgspec.structs.replace(metadata, status=status, event_count=count)
+        # A copied recording has its folder's name here: that is what finds it.
+        return msgspec.structs.replace(metadata, record_id=folder.name)
 
     def find_record(self, record_id: str) -> Path:
         """The folder of a recording; a prefix of its id is enough if only one recording has it.
@@ -198,3 +214,9 @@ def _is_recording(folder: Path) -> bool:
     return (folder / METADATA_NAME).is_file() or (folder / EVENTS_NAME).is_file()
 
 
+def _after_fork_in_child() -> None:
+    for manager in list(_managers):
+        manager._reset()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import json
 import logging
 import os
 from datetime import UTC, datetime
@@ -12,12 +15,14 @@ import msgspec
 
 from unspool.errors import CorruptRecording, UnsupportedFormat
 from unspool.events import RecordMetadata, RecordStatus
+from unspool.recording.lines import decode_json, to_wire
 from unspool.store import FORMAT_VERSION
 
 __all__ = ["METADATA_NAME", "metadata_to_json", "read_metadata", "write_metadata"]
 
 METADATA_NAME = "metadata.json"
 UNSET_TIME = "0001-01-01T00:00:00Z"  # how the reference writes a time that is not set
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 logger = logging.getLogger("unspool")
 
@@ -25,56 +30,95 @@ logger = logging.getLogger("unspool")
 def metadata_to_json(metadata: RecordMetadata) -> bytes:
     """The wire form, indented: unset times in the reference's way, fields without a value left out."""
     wire: dict[str, Any] = {}
-    for key, value in msgspec.to_builtins(metadata).items():
-        if key in ("start_time", "end_time"):
-            wire[key] = UNSET_TIME if value is None else value
+    for name in metadata.__struct_fields__:
+        value = getattr(metadata, name)
+        if name in ("start_time", "end_time"):
+            wire[name] = UNSET_TIME if value is None else to_wire(value)
         elif value is not None and value != {}:
-            wire[key] = value
-    return msgspec.json.format(msgspec.json.encode(wire), indent=2) + b"\n"
+            wire[name] = to_wire(value)
+    try:
+        return (json.dumps(wire, indent=2, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:  # an undecodable byte in a path or an argument
+        return (json.dumps(wire, indent=2) + "\n").encode()
 
 
 def write_metadata(record_dir: Path, metadata: RecordMetadata, *, durable: bool = False) -> None:
     """Replace the file in one step, so that a crash leaves the old one or the new one.
 
+    On a full disk an existing file is overwritten in place, if it fits: how a recording ended and what it lost is
+    worth more than the small risk.
+
     Args:
         durable: wait until the disk has it (power loss); costs milliseconds.
+
+    Raises:
+        OSError: it cannot be written.
     """
+    data = metadata_to_json(metadata)
     path = record_dir / METADATA_NAME
     temporary = record_dir / f".{METADATA_NAME}.{os.getpid()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        data = metadata_to_json(metadata)
+        _write_file(temporary, data, durable)
+        os.replace(temporary, path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if exc.errno not in _FULL or not _overwrite(path, data):
+            raise
+    if durable:
+        folder = os.open(record_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)  # the rename
+        finally:
+            os.close(folder)
+
+
+def _write_file(path: Path, data: bytes, durable: bool) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
         if os.write(fd, data) != len(data):
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         if durable:
             os.fsync(fd)
-    except OSError:
+    finally:
         os.close(fd)
-        os.unlink(temporary)
-        raise
-    os.close(fd)
-    os.replace(temporary, path)
+
+
+def _overwrite(path: Path, data: bytes) -> bool:
+    """Write into the blocks the file has already; whether that worked."""
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        before = os.fstat(fd)
+        padded = data.ljust(before.st_size)  # white space after the JSON
+        return len(padded) <= before.st_blocks * 512 and os.pwrite(fd, padded, 0) == len(padded)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def read_metadata(record_dir: Path) -> RecordMetadata:
     """What the file says, as it says it (a status `recording` is not checked against the writer here).
 
     Raises:
-        FileNotFoundError: there is none.
+        OSError: it cannot be read; FileNotFoundError if there is none.
         UnsupportedFormat: a newer unspool wrote it.
         CorruptRecording: it is no metadata.
     """
     path = record_dir / METADATA_NAME
-    data = path.read_bytes()
     try:
-        raw = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raw = decode_json(path.read_bytes())
+    except ValueError as exc:
         raise CorruptRecording(record_dir, f"{METADATA_NAME} is not JSON ({exc})") from exc
     if not isinstance(raw, dict):
         raise CorruptRecording(record_dir, f"{METADATA_NAME} is not a JSON object")
-    version = raw.get("format_version", 0)
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise UnsupportedFormat(record_dir, version, FORMAT_VERSION)
+    # The reference writes no version: its recordings are format 0, read by the same rules.
+    version = raw.setdefault("format_version", 0)
+    if isinstance(version, int | float) and version >= FORMAT_VERSION + 1:
+        raise UnsupportedFormat(record_dir, int(version), FORMAT_VERSION)
     status = raw.get("status")
     if status not in RecordStatus.__members__.values():
         logger.warning("%s: unknown status %r, taken for interrupted", path, status)
@@ -82,16 +126,12 @@ def read_metadata(record_dir: Path) -> RecordMetadata:
     for key in ("start_time", "end_time"):
         if raw.get(key) == UNSET_TIME:
             raw[key] = None
-    # The reference has no version: its recordings are format 0, read by the same rules.
-    raw.setdefault("format_version", 0)
     raw.setdefault("intent", "")
     try:
-        metadata = msgspec.convert(raw, RecordMetadata, strict=False)
-    except msgspec.ValidationError as exc:
+        metadata = msgspec.convert(raw, RecordMetadata)
+        return msgspec.structs.replace(metadata, start_time=_utc(metadata.start_time), end_time=_utc(metadata.end_time))
+    except (ValueError, OverflowError) as exc:
         raise CorruptRecording(record_dir, f"{METADATA_NAME}: {exc}") from exc
-    return msgspec.structs.replace(
-        metadata, start_time=_utc(metadata.start_time), end_time=_utc(metadata.end_time)
-    )
 
 
 def _utc(value: datetime | None) -> datetime | None:

@@ -15,7 +15,6 @@ Writer and reader of the format are in this one file.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -25,16 +24,22 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["KEY_LENGTH", "PoolReader", "PoolWriter", "piece_key"]
+from unspool.recording.damage import Damage
 
+__all__ = ["KEY_LENGTH", "POOL_NAME", "PoolReader", "PoolWriter", "piece_key"]
+
+POOL_NAME = "messages.jsonl"
 KEY_LENGTH = 32
 _INLINE = 64  # literals up to this many bytes stand in the rope itself: a reference would cost as much
 _STRING_MIN = 256  # strings at least this long are pieces of their own: a tool result returns in the next request
 _CUT_MAX = 4 << 20  # larger pieces are stored whole: searching them would stall the agent
 _KNOWN_MAX = 200_000  # keys remembered against writing twice; beyond it an entry may be repeated, which is harmless
+_LISTS_MAX = 64  # restored lists a reader remembers
+_CHUNK = 1 << 20
 
-_STRING = re.compile(rb'"(?=[^"]{%d}|[^"]*\\")[^"\\]*(?:\\.[^"\\]*)*"' % _STRING_MIN, re.DOTALL)
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_KEY_START = 6  # of the key in a line, after {"k":"
+_HEAD = re.compile(rb'\{"k":"([0-9a-f]{%d})",' % KEY_LENGTH)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -45,41 +50,43 @@ def piece_key(data: bytes) -> str:
 
 
 class PoolWriter:
-    """Turns bytes into pool lines, each once. Lines collect in `lines` until the recorder takes them."""
+    """Turns bytes into pool lines, each once. Lines wait in `lines` until the recorder has written them."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
         self._known: set[str] = set()
 
-    def take(self) -> bytes:
-        """The lines collected since the last call, to be written before the event that refers to them."""
-        out = b"".join(self.lines)
+    def written(self) -> None:
+        """The waiting lines are on disk."""
         self.lines.clear()
-        return out
 
-    def forget(self, taken: bytes) -> None:
-        """The lines of `taken` were not written after all: allow them to be written again."""
-        for line in taken.splitlines():
-            self._known.discard(line[6 : 6 + KEY_LENGTH].decode("ascii", "replace"))
+    def forget(self) -> None:
+        """The waiting lines were not written: drop them, and allow their entries to be made again."""
+        for line in self.lines:
+            self._known.discard(line[_KEY_START : _KEY_START + KEY_LENGTH].decode("ascii"))
+        self.lines.clear()
 
-    def put_json(self, data: bytes, *, cut: bool = True) -> str:
-        """Store a slice that is one JSON value; long strings inside become pieces of their own."""
-        key = piece_key(data)
+    def put_json(self, data: bytes, *, cut: bool = True, key: str | None = None) -> str:
+        """Store bytes that are probably one JSON value (others are kept as well, less readably); gives their key.
+
+        Args:
+            cut: make long strings inside entries of their own.
+            key: of the bytes, if the caller knows it.
+        """
+        key = key or piece_key(data)
         if key in self._known:
             return key
-        if b"\n" in data or b"\r" in data:
-            self._add(key, _text_form(data))
-        elif cut and _STRING_MIN + 128 < len(data) <= _CUT_MAX and (rope := self._rope(data)):
+        if cut and _STRING_MIN + 128 < len(data) <= _CUT_MAX and (rope := self._rope(data)):
             self._add(key, b'"r":' + _encode(rope))
-        elif _is_utf8(data):
+        elif _is_json_line(data):
             self._add(key, b'"j":' + data)
         else:
             self._add(key, _text_form(data))
         return key
 
-    def put_bytes(self, data: bytes) -> str:
-        """Store any bytes as one entry."""
-        key = piece_key(data)
+    def put_bytes(self, data: bytes, *, key: str | None = None) -> str:
+        """Store any bytes as one entry; gives their key, which the caller may know already."""
+        key = key or piece_key(data)
         if key not in self._known:
             self._add(key, _text_form(data))
         return key
@@ -88,7 +95,7 @@ class PoolWriter:
         """Store a long string as the JSON literal a message would hold it in; None if it has lone surrogates."""
         try:
             return self.put_json(_encode(text), cut=False)
-        except (UnicodeEncodeError, ValueError):
+        except UnicodeEncodeError:
             return None
 
     def put_literal(self, data: bytes) -> str:
@@ -119,14 +126,16 @@ class PoolWriter:
         rope: list[str] = []
         cursor = 0
         for match in _STRING.finditer(data):
-            if match.end() - match.start() < _STRING_MIN:
+            if match.end() - match.start() < _STRING_MIN or match.end() - match.start() == len(data):
                 continue
-            rope.append(self.put_literal(data[cursor : match.start()]))
+            if match.start() > cursor:
+                rope.append(self.put_literal(data[cursor : match.start()]))
             rope.append("#" + self.put_json(match.group(), cut=False))
             cursor = match.end()
         if not rope:
             return None
-        rope.append(self.put_literal(data[cursor:]))
+        if cursor < len(data):
+            rope.append(self.put_literal(data[cursor:]))
         return rope
 
     def _add(self, key: str, value: bytes) -> None:
@@ -136,12 +145,15 @@ class PoolWriter:
         self.lines.append(b'{"k":"%b",%b}\n' % (key.encode("ascii"), value))
 
 
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
+def _is_json_line(data: bytes) -> bool:
+    """Whether the reader's decoder gives exactly these bytes back from inside a line."""
+    if b"\n" in data or b"\r" in data:
         return False
-    return True
+    try:
+        data.decode("utf-8")  # the decoder does not look
+        return bytes(msgspec.json.decode(data, type=msgspec.Raw)) == data
+    except (ValueError, RecursionError):
+        return False
 
 
 def _text_form(data: bytes) -> bytes:
@@ -160,26 +172,49 @@ class _Entry(msgspec.Struct):
     s: str | None = None
     b: str | None = None
     r: list[str] | None = None
-    l: dict[str, Any] | None = None  # noqa: E741 - the wire name
+    l: msgspec.Raw = _NO_RAW  # noqa: E741 - the wire name
+
+    def own_bytes(self) -> bytes | None:
+        """The bytes the key was made of, except for a rope; None if there are none."""
+        if self.j is not _NO_RAW:
+            return bytes(self.j)
+        if self.s is not None:
+            return self.s.encode("utf-8")
+        if self.b is not None:
+            try:
+                return base64.b64decode(self.b, validate=True)
+            except ValueError:
+                return None
+        return bytes(self.l) if self.l is not _NO_RAW else None
+
+
+class _ListNode(msgspec.Struct):
+    a: list[str]
+    p: str | None = None
+    n: int = 0
+    s: str = ","
 
 
 _entry_decoder = msgspec.json.Decoder(_Entry)
+_list_decoder = msgspec.json.Decoder(_ListNode)
 
 
 class PoolReader:
     """Random access to a pool by key. The file may still be growing: a key not seen yet is looked for again.
 
-    Entries whose bytes do not fit their key are damage: `get` gives None for them and `damaged` names the lines.
+    Entries whose bytes do not fit their key are damage: `get` gives None for them and `verify` names their lines.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self.damaged: dict[int, str] = {}  # line number -> reason
-        self._index: dict[str, tuple[int, int]] = {}
-        self._scanned = 0
-        self._lines = 0
         self._fd: int | None = None
+        self._index: dict[str, tuple[int, int]] = {}  # key -> offset and length of its line
+        self._copies: dict[str, list[tuple[int, int]]] = {}  # further lines of the same key: the first may be damaged
+        self._scanned = 0
         self._lists: dict[str, tuple[list[str], str]] = {}
+        self._verified = 0
+        self._verified_lines = 0
+        self._damage: list[Damage] = []
 
     def close(self) -> None:
         """Close the file; a later `get` opens it again."""
@@ -187,32 +222,170 @@ class PoolReader:
             os.close(self._fd)
             self._fd = None
 
-    def scan(self) -> None:
+    def __del__(self) -> None:
+        if getattr(self, "_fd", None) is not None:
+            self.close()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether the file has a line for `key`, damaged or not."""
+        if key not in self._index:
+            self._scan()
+        return key in self._index
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes stored under `key`, checked against it; None if they are missing or damaged."""
+        return self._get(key, 0)
+
+    def _get(self, key: str, depth: int) -> bytes | None:
+        for entry in self._entries(key):
+            data = entry.own_bytes()
+            if entry.r is not None and depth == 0:  # the parts of a rope are no ropes
+                data = self._join(entry.r, 1)
+            if data is not None and piece_key(data) == key:
+                return data
+        return None
+
+    def get_string(self, key: str) -> str | None:
+        """The string stored by `put_string`; None if missing or damaged."""
+        data = self.get(key)
+        try:
+            value = json.loads(data) if data is not None else None
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, str) else None
+
+    def join(self, rope: list[str]) -> bytes | None:
+        """The bytes of a rope; None if any part is missing."""
+        return self._join(rope, 0)
+
+    def _join(self, rope: list[str], depth: int) -> bytes | None:
+        parts: list[bytes] = []
+        for item in rope:
+            kind, name = item[:1], item[1:]
+            data: bytes | None = None
+            if kind == "=":
+                data = name.encode("utf-8", "surrogatepass")
+            elif kind == "#":
+                data = self._get(name, depth)
+            elif kind == "@" and (found := self.elements(name)) is not None:
+                pieces: list[bytes] = []
+                for key in found[0]:
+                    piece = self._get(key, depth)
+                    if piece is None:
+                        return None
+                    pieces.append(piece)
+                data = found[1].encode("utf-8", "surrogatepass").join(pieces)
+            if data is None:
+                return None
+            parts.append(data)
+        return b"".join(parts)
+
+    def elements(self, key: str) -> tuple[list[str], str] | None:
+        """Keys of the elements of a persistent list, and its separator; None if a part of the chain is missing.
+
+        Walks from the list to the nearest one already known or complete: as many steps as appends since.
+        """
+        known = self._lists.get(key)
+        if known is not None:
+            return known
+        chain: list[_ListNode] = []
+        current: str | None = key
+        keys: list[str] = []
+        while current is not None:
+            if (known := self._lists.get(current)) is not None:
+                keys = list(known[0])
+                break
+            node = self._list_node(current)  # its key is the hash of its parent's key: there are no cycles
+            if node is None:
+                return None
+            chain.append(node)
+            current = node.p
+        for node in reversed(chain):
+            if not 0 <= node.n <= len(keys):
+                return None
+            del keys[node.n :]
+            keys.extend(node.a)
+        if len(self._lists) >= _LISTS_MAX:
+            self._lists.clear()
+        self._lists[key] = keys, chain[0].s
+        return keys, chain[0].s
+
+    def _list_node(self, key: str) -> _ListNode | None:
+        for entry in self._entries(key):
+            if entry.l is not _NO_RAW and piece_key(bytes(entry.l)) == key:
+                try:
+                    return _list_decoder.decode(entry.l)
+                except ValueError:
+                    return None
+        return None
+
+    # --- the file ----------------------------------------------------------------------------------------------------
+
+    def verify(self, *, growing: bool = False) -> list[Damage]:
+        """Check every line that was not checked yet; gives all damage found so far.
+
+        Args:
+            growing: a last line without its newline may still be completed.
+        """
+        fd = self._open()
+        if fd is None:
+            return []
+        self._scan()
+        for offset, line in _lines_of(fd, self._verified):
+            self._verified_lines += 1
+            self._verified = offset + len(line) + 1
+            if (reason := self._damage_of(line)) is not None:
+                self._damage.append(Damage(POOL_NAME, self._verified_lines, offset, reason))
+        if not growing and os.fstat(fd).st_size > self._verified:
+            torn = Damage(POOL_NAME, self._verified_lines + 1, self._verified, "the last line is torn")
+            return [*self._damage, torn]
+        return list(self._damage)
+
+    def _damage_of(self, line: bytes) -> str | None:
+        if not line.strip():
+            return None
+        try:
+            entry = _entry_decoder.decode(line)
+            node = _list_decoder.decode(entry.l) if entry.l is not _NO_RAW else None
+        except (ValueError, RecursionError) as exc:
+            return f"not a pool entry: {exc}"
+        if _HEAD.match(line) is None:
+            return "not a pool entry: it does not start with its key"
+        needed = [item[1:] for item in entry.r or () if not item.startswith("=")]
+        if node is not None:
+            needed = [*node.a, *([node.p] if node.p is not None else [])]
+        if missing := [key for key in needed if key not in self]:
+            return f"refers to {missing[0]}, which is missing"
+        data = self._join(entry.r, 1) if entry.r is not None else entry.own_bytes()
+        if data is None and needed:
+            return None  # what it refers to is damaged, and listed with its own line
+        return None if data is not None and piece_key(data) == entry.k else "bytes do not fit their key"
+
+    def _entries(self, key: str) -> Iterator[_Entry]:
+        if key not in self:
+            return
+        fd = self._open()
+        if fd is None:
+            return
+        for offset, length in (self._index[key], *self._copies.get(key, ())):
+            try:
+                yield _entry_decoder.decode(os.pread(fd, length, offset))
+            except (ValueError, RecursionError):
+                continue
+
+    def _scan(self) -> None:
         """Index the lines that came since the last scan. A last line without its newline is left for later."""
         fd = self._open()
         if fd is None:
             return
-        rest = b""
-        offset = self._scanned
-        while chunk := os.pread(fd, 1 << 20, offset + len(rest)):
-            lines = (rest + chunk).split(b"\n")
-            rest = lines.pop()
-            for line in lines:
-                self._lines += 1
-                self._note(line, offset)
-                offset += len(line) + 1
-        self._scanned = offset
-
-    def _note(self, line: bytes, offset: int) -> None:
-        if line.startswith(b'{"k":"') and line[38:40] == b'",' and line.endswith(b"}"):
-            try:
-                key = line[6:38].decode("ascii")
-            except UnicodeDecodeError:
-                self.damaged[self._lines] = "not a pool entry"
-                return
-            self._index.setdefault(key, (offset, len(line)))
-        elif line.strip():
-            self.damaged[self._lines] = "not a pool entry"
+        for offset, line in _lines_of(fd, self._scanned):
+            self._scanned = offset + len(line) + 1
+            match = _HEAD.match(line)
+            if match is not None:
+                where = offset, len(line)
+                first = self._index.setdefault(match[1].decode("ascii"), where)
+                if first is not where:
+                    self._copies.setdefault(match[1].decode("ascii"), []).append(where)
 
     def _open(self) -> int | None:
         if self._fd is None:
@@ -222,143 +395,19 @@ class PoolReader:
                 return None
         return self._fd
 
-    def _entry(self, key: str) -> _Entry | None:
-        where = self._index.get(key)
-        if where is None:
-            self.scan()
-            where = self._index.get(key)
-            if where is None:
-                return None
-        fd = self._open()
-        if fd is None:
-            return None
-        line = os.pread(fd, where[1], where[0])
-        try:
-            return _entry_decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
 
-    def get(self, key: str, _depth: int = 0) -> bytes | None:
-        """The bytes stored under `key`, checked against it; None if they are missing or damaged."""
-        entry = self._entry(key)
-        if entry is None:
-            return None
-        data: bytes | None = None
-        if entry.j is not _NO_RAW:
-            data = bytes(entry.j)
-        elif entry.s is not None:
-            data = entry.s.encode("utf-8", "surrogatepass")
-        elif entry.b is not None:
-            try:
-                data = base64.b64decode(entry.b, validate=True)
-            except (binascii.Error, ValueError):
-                return None
-        elif entry.r is not None and _depth < 4:
-            data = self.join(entry.r, _depth + 1)
-        if data is None or piece_key(data) != key:
-            return None
-        return data
-
-    def get_string(self, key: str) -> str | None:
-        """The string stored by `put_string`; None if missing or damaged."""
-        data = self.get(key)
-        if data is None:
-            return None
-        try:
-            value = json.loads(data)
-        except ValueError:
-            return None
-        return value if isinstance(value, str) else None
-
-    def join(self, rope: list[str], _depth: int = 0) -> bytes | None:
-        """The bytes of a rope; None if any part is missing."""
-        parts: list[bytes] = []
-        for item in rope:
-            if item.startswith("="):
-                parts.append(item[1:].encode("utf-8"))
-                continue
-            if item.startswith("@"):
-                elements = self.elements(item[1:])
-                if elements is None:
-                    return None
-                keys, separator = elements
-                pieces = [self.get(key, _depth) for key in keys]
-                if any(piece is None for piece in pieces):
-                    return None
-                parts.append(separator.encode("utf-8").join(piece for piece in pieces if piece is not None))
-                continue
-            piece = self.get(item[1:], _depth)
-            if piece is None:
-                return None
-            parts.append(piece)
-        return b"".join(parts)
-
-    def elements(self, key: str) -> tuple[list[str], str] | None:
-        """Keys of the elements of a persistent list, and its separator; None if a part of the chain is missing.
-
-        Walks from the list to the nearest one already known or complete: as many steps as appends since.
-        """
-        chain: list[dict[str, Any]] = []
-        current: str | None = key
-        seen: set[str] = set()
-        base: list[str] = []
-        while current is not None:
-            if (known := self._lists.get(current)) is not None:
-                base = known[0]
-                break
-            entry = self._entry(current)
-            if entry is None or entry.l is None or current in seen or not _is_list_node(entry.l):
-                return None
-            seen.add(current)
-            chain.append(entry.l)
-            current = entry.l.get("p")
-        separator = str(chain[0].get("s", ",")) if chain else self._lists[key][1]
-        keys = list(base)
-        for node in reversed(chain):
-            del keys[node.get("n", 0) :]
-            keys.extend(node["a"])
-        if len(self._lists) > 64:
-            self._lists.clear()
-        self._lists[key] = (keys, separator)
-        return keys, separator
-
-    def verify(self) -> Iterator[tuple[int, int, str]]:
-        """Check every line: gives (line number, offset, reason) of each that is damaged."""
-        fd = self._open()
-        if fd is None:
-            return
-        with open(self.path, "rb") as file:
-            offset = 0
-            for number, line in enumerate(file, 1):
-                reason = _line_damage(line)
-                if reason is not None:
-                    yield number, offset, reason
-                offset += len(line)
-
-
-def _is_list_node(node: dict[str, Any]) -> bool:
-    added, kept, parent = node.get("a"), node.get("n", 0), node.get("p")
-    return (
-        isinstance(added, list)
-        and all(isinstance(key, str) for key in added)
-        and isinstance(kept, int)
-        and (parent is None or isinstance(parent, str))
-    )
-
-
-def _line_damage(line: bytes) -> str | None:
-    if not line.endswith(b"\n"):
-        return "torn last line"
-    if not line.strip():
-        return None
-    try:
-        entry = _entry_decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        return f"not a pool entry: {exc}"
-    if entry.j is not _NO_RAW and piece_key(bytes(entry.j)) != entry.k:
-        return "bytes do not fit their key"
-    if entry.s is not None and piece_key(entry.s.encode("utf-8", "surrogatepass")) != entry.k:
-        return "bytes do not fit their key"
-    if entry.l is not None and (not _is_list_node(entry.l) or piece_key(_encode(entry.l)) != entry.k):
-        return "bytes do not fit their key"
-    return None
+def _lines_of(fd: int, start: int) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each whole line from `start`, a line's beginning; without the newlines."""
+    offset = cursor = start
+    begun: list[bytes] = []  # parts of a line longer than what was read so far
+    while chunk := os.pread(fd, _CHUNK, cursor):
+        cursor += len(chunk)
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        if not others:
+            continue
+        last = others.pop()
+        for line in (b"".join(begun), *others):
+            yield offset, line
+            offset += len(line) + 1
+        begun = [last]

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import overload
 
 import msgspec
 
-from unspool.errors import Cancelled, CorruptRecording, NoSnapshot, RecordingActive, SeqNotFound, UnsupportedFormat
+from unspool.errors import (
+    Cancelled,
+    CorruptRecording,
+    NoSnapshot,
+    RecordingActive,
+    SeqNotFound,
+    StoreError,
+    UnsupportedFormat,
+)
 from unspool.events import (
     Body,
     Context,
     ContextSnapshotData,
-    CtxMessage,
-    HttpRequest,
-    HttpResponse,
     LLMResponse,
-    LLMResponseData,
     RecordEvent,
     RecordEventType,
     RecordMetadata,
     RecordStatus,
 )
-from unspool.providers import PROVIDERS
-from unspool.recording.eventlog import Damage, EventLog
-from unspool.recording.heads import restore_head
-from unspool.recording.lines import revive
+from unspool.recording.contents import Contents
+from unspool.recording.damage import Damage
+from unspool.recording.eventlog import EVENTS_NAME, EventLog, missing_events
 from unspool.recording.metadata import METADATA_NAME, read_metadata
-from unspool.recording.pool import KEY_LENGTH, PoolReader
-from unspool.recording.recorder import EVENTS_NAME, POOL_NAME
-from unspool.store import FORMAT_VERSION, writer_is_alive
+from unspool.recording.pool import POOL_NAME, PoolReader
+from unspool.store import FORMAT_VERSION, time_of_record_id, writer_is_alive
 
 __all__ = ["Damage", "EventSequence", "RecordReader"]
 
@@ -45,7 +46,7 @@ _POLL_S = 0.01  # a follower sees an event this soon after it was written
 
 
 class RecordReader:
-    """Access to the events, contexts and bodies of a recording.
+    """Access to the events, contexts and bodies of a recording. For one thread at a time.
 
     Args:
         record_dir: the recording's folder.
@@ -56,28 +57,29 @@ class RecordReader:
         RecordingActive: its writer is alive and `live` is not set.
         CorruptRecording: there is no events file, or anything is damaged and `strict` is set.
         UnsupportedFormat: a newer unspool wrote it.
+        StoreError: the files may not be read.
     """
 
     def __init__(self, record_dir: str | os.PathLike[str], *, live: bool = False, strict: bool = False) -> None:
         self.record_dir = Path(record_dir)
-        self._damage: list[Damage] = []
-        self._body_damage: dict[str, Damage] = {}
+        # Asked before reading anything: a writer that ends in between has written its last metadata by then.
         alive = writer_is_alive(self.record_dir)
         if alive and not live:
             raise RecordingActive(self.record_dir.name, _os_pid(self.record_dir))
-        try:
-            self._log = EventLog(self.record_dir / EVENTS_NAME)
-        except OSError as exc:
-            if not self.record_dir.is_dir():
-                raise CorruptRecording(self.record_dir, "no such folder") from exc
-            raise CorruptRecording(self.record_dir, f"{EVENTS_NAME} is missing ({exc.strerror})") from exc
+        self._metadata_damage: Damage | None = None
+        metadata = self._read_metadata()
+        self._log = _open_log(self.record_dir)
         self._pool = PoolReader(self.record_dir / POOL_NAME)
-        self._metadata = self._load_metadata(alive)
-        if strict and self.damage:
-            first = self.damage[0]
-            more = f" and {len(self.damage) - 1} more" if len(self.damage) > 1 else ""
-            raise CorruptRecording(self.record_dir, f"{first}{more}")
-        for item in self._log.damage:
+        self._contents = Contents(self._log, self._pool)
+        self._metadata = self._judged(metadata, alive)
+        self._checked = 0  # events whose references were looked up
+        self._dangling: list[Damage] = []
+        known = self.damage if strict else [*filter(None, [self._metadata_damage]), *self._log_damage()]
+        if strict and known:
+            self.close()
+            more = f" and {len(known) - 1} more" if len(known) > 1 else ""
+            raise CorruptRecording(self.record_dir, f"{known[0]}{more}")
+        for item in known:
             logger.warning("%s: %s", self.record_dir.name, item)
 
     def close(self) -> None:
@@ -93,36 +95,45 @@ class RecordReader:
 
     # --- metadata ----------------------------------------------------------------------------------------------------
 
-    def _load_metadata(self, alive: bool) -> RecordMetadata:
+    def _read_metadata(self) -> RecordMetadata | None:
+        self._metadata_damage = None
         try:
-            metadata = read_metadata(self.record_dir)
+            return read_metadata(self.record_dir)
         except UnsupportedFormat:
             raise
         except (OSError, CorruptRecording) as exc:
             reason = exc.reason if isinstance(exc, CorruptRecording) else (exc.strerror or str(exc))
-            self._damage.append(Damage(METADATA_NAME, 0, 0, f"unreadable, rebuilt from the events: {reason}"))
-            metadata = self._rebuild_metadata()
+            self._metadata_damage = Damage(METADATA_NAME, 0, 0, f"unreadable, rebuilt from the events: {reason}")
+            return None
+
+    def _judged(self, metadata: RecordMetadata | None, alive: bool) -> RecordMetadata:
+        """Metadata as read, or rebuilt if that failed; a writer that died leaves an interrupted recording."""
+        if metadata is None:
+            metadata = self._rebuilt_metadata()
         if metadata.status is RecordStatus.RECORDING and not alive:
             metadata = msgspec.structs.replace(metadata, status=RecordStatus.INTERRUPTED)
         return metadata
 
-    def _rebuild_metadata(self) -> RecordMetadata:
-        first = self._log.at(0) if len(self._log) else None
-        pid = first.pid if first is not None else 0
-        if not pid:
-            head = self.record_dir.name.split("-", 1)[0]
-            pid = int(head) if head.isdigit() else 0
-        try:
-            started = datetime.fromtimestamp((self.record_dir / EVENTS_NAME).stat().st_mtime, UTC)
-        except OSError:
-            started = None
+    def _rebuilt_metadata(self) -> RecordMetadata:
+        name = self.record_dir.name
+        pid = self._log.at(0).pid if len(self._log) else 0
+        head = name.partition("-")[0]
+        if not pid and head.isdecimal():
+            pid = int(head[:20])
+        started = time_of_record_id(name)
+        if started is None:
+            try:
+                changed = datetime.fromtimestamp((self.record_dir / EVENTS_NAME).stat().st_mtime, UTC)
+                last = self._log.at(len(self._log) - 1).timestamp if len(self._log) else 0
+                started = changed - timedelta(microseconds=last // 1000)
+            except (OSError, OverflowError):
+                started = None
         return RecordMetadata(
-            record_id=self.record_dir.name,
+            record_id=name,
             pid=pid,
             intent="",
             start_time=started,
-            status=RecordStatus.INTERRUPTED,
-            event_count=len(self._log),
+            status=RecordStatus.RECORDING,
             format_version=FORMAT_VERSION,
         )
 
@@ -138,7 +149,7 @@ class RecordReader:
 
     @property
     def event_count(self) -> int:
-        """How many events can be read."""
+        """How many events can be read. In a large file it may shrink when damage is met."""
         return len(self._log)
 
     @property
@@ -146,19 +157,39 @@ class RecordReader:
         """The highest event number, 0 without events."""
         return self._log.last_seq()
 
+    # --- damage ------------------------------------------------------------------------------------------------------
+
     @property
     def damage(self) -> list[Damage]:
-        """Everything in the files that could not be read. Decodes each event once, if that was not done yet."""
-        found = [*self._damage, *self._log.verify()]
-        if self._log.torn_tail and self._metadata.status is not RecordStatus.RECORDING:
-            found.append(Damage(EVENTS_NAME, 0, 0, "the last line is torn; it was dropped"))
-        expected = self._metadata.event_count
-        gone = expected - len(self._log) - len(self._log.damage)
-        if self._metadata.end_time is not None and gone > 0:
-            found.append(Damage(EVENTS_NAME, 0, 0, f"{gone} of {expected} events that were written are missing"))
-        found.extend(Damage(POOL_NAME, *where) for where in self._pool.verify())
-        found.extend(self._body_damage.values())
+        """Everything in the files that could not be read, and events that refer to what is not there.
+
+        Reads both files once; a later call looks only at what came since.
+        """
+        found = [*filter(None, [self._metadata_damage])]
+        for position, event in self._log.scan(self._checked):
+            if missing := self._contents.missing_references(event):
+                line = self._log.line_number(position)
+                reason = f"event {event.seq_num} refers to {missing[0]}, which {POOL_NAME} does not have"
+                self._dangling.append(Damage(EVENTS_NAME, line, self._log.offset(line), reason))
+        self._checked = len(self._log)
+        found += self._log_damage()
+        found += self._dangling
+        found += self._pool.verify(growing=self._is_growing())
+        found += self._contents.damage
         return found
+
+    def _log_damage(self) -> list[Damage]:
+        found = list(self._log.damage)
+        if self._log.torn is not None and not self._is_growing():
+            found.append(self._log.torn)
+        # Events of a finished recording that are missing at its end; others leave a gap, which the log has seen.
+        last, expected = self._log.last_seq(), self._metadata.event_count
+        if self._metadata.end_time is not None and expected > last:
+            found.append(Damage(EVENTS_NAME, 0, 0, f"{missing_events(last + 1, expected)} at the end"))
+        return found
+
+    def _is_growing(self) -> bool:
+        return self._metadata.status is RecordStatus.RECORDING
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -181,33 +212,30 @@ class RecordReader:
             raise SeqNotFound(self.record_id, seq_num, self._log.last_seq())
         return index
 
-    def events(self) -> Sequence[RecordEvent]:
-        """All events in order, decoded when asked for."""
-        return EventSequence(self, range(len(self._log)))
+    def events(self) -> EventSequence:
+        """All events in order, decoded when asked for; it grows with the recording."""
+        return EventSequence(self, None)
 
     def events_in_range(self, first: int, last: int) -> list[RecordEvent]:
         """The events numbered `first` to `last`, both included; empty if `first` is above `last`."""
-        return [self.whole(self._log.at(position)) for position in self._log.range(first, last)]
+        return [self.whole(event) for event in self._log.between(first, last)]
 
     def bare_events(self, start: int = 0) -> Iterator[RecordEvent]:
         """Events from a position on, as they are on disk: references into the pool are not followed.
 
         What counts, times and filters need; an order of magnitude cheaper than `events`.
         """
-        position = start
-        while position < len(self._log):
-            yield self._expand(self._log.at(position))
-            position += 1
+        for _, event in self._log.scan(start):
+            yield self._expand(event)
 
     def refresh(self) -> int:
         """Look for events written since; gives how many there are more."""
-        if self._metadata.status is RecordStatus.RECORDING:
-            alive = writer_is_alive(self.record_dir)
-            found = self._log.refresh()
-            if not alive:
-                self._metadata = self._load_metadata(alive=False)
-            return found
-        return self._log.refresh()
+        growing = self._is_growing()
+        alive = growing and writer_is_alive(self.record_dir)
+        found = self._log.refresh()
+        if growing and not alive:
+            self._metadata = self._judged(self._read_metadata(), alive=False)
+        return found
 
     def follow(
         self,
@@ -230,14 +258,13 @@ class RecordReader:
         """
         position = start
         while True:
-            # Asked before reading: a writer that ends in between is seen as alive and read once more.
-            ended = self._metadata.status is not RecordStatus.RECORDING
+            ended = not self._is_growing()
             self.refresh()
-            while position < len(self._log):
+            for found, event in self._log.scan(position):
                 if stop is not None and stop.is_set():
                     raise Cancelled(f"stopped following {self.record_id} at position {position}")
-                yield self.whole(self._log.at(position))
-                position += 1
+                yield self.whole(event)
+                position = found + 1
             if ended:
                 return
             if stop is not None and stop.is_set():
@@ -246,132 +273,14 @@ class RecordReader:
                 idle()
             time.sleep(poll_s)
 
-    # --- contexts and bodies -----------------------------------------------------------------------------------------
-
-    def context_at(self, seq_num: int) -> Context:
-        """What the model saw in the call at or before this event.
-
-        Raises:
-            SeqNotFound: there is no such event.
-            NoSnapshot: no context was recorded at or before it.
-        """
-        position = self.index_of(seq_num)
-        while position >= 0:
-            event = self._log.at(position)
-            if event.type is RecordEventType.CONTEXT_SNAPSHOT and event.context is not None:
-                return self.context_of(event.context)
-            position -= 1
-        raise NoSnapshot(f"no context snapshot found before SeqNum {seq_num} in {self.record_id}", seq_num=seq_num)
-
-    def context_of(self, data: ContextSnapshotData) -> Context:
-        """The context of one snapshot, as the provider's wire format gives it."""
-        if data.request is not None and data.messages is None:
-            request = self._whole_request(data.request)
-            provider = PROVIDERS.get(data.provider or "")
-            body = self.body(request.body) if request.body is not None else None
-            if provider is None or body is None:
-                why = (request.body.missing if request.body is not None else None) or "the request body is missing"
-                return Context(messages=[], model=data.model, provider=data.provider, partial=why)
-            context = provider.parse_request(request.url or "", body)
-            if context.partial is None and data.partial is not None:
-                context.partial = data.partial
-            return context
-        messages, missing = self._messages_of(data)
-        system = data.system_prompt
-        if system is None:
-            system = next((m.content for m in messages if m.role == "system"), None)
-        return Context(
-            messages=messages,
-            system_prompt=system,
-            tools=data.tools or [],
-            params=data.params or {},
-            model=data.model,
-            provider=data.provider,
-            partial=data.partial or (f"{missing} messages are missing from the pool" if missing else None),
-        )
-
-    def _messages_of(self, data: ContextSnapshotData) -> tuple[list[CtxMessage], int]:
-        if data.messages is not None:
-            return [message if isinstance(message, CtxMessage) else parse_summary(message) for message in data.messages], 0
-        if data.message_list is None:
-            return [], 0
-        elements = self._pool.elements(data.message_list)
-        if elements is None:
-            return [CtxMessage(role="unknown", content="(the list of messages is damaged)")], 1
-        messages: list[CtxMessage] = []
-        missing = 0
-        for key in elements[0]:
-            piece = self._pool.get(key)
-            try:
-                if piece is None:
-                    raise ValueError
-                messages.append(msgspec.json.decode(piece, type=CtxMessage))
-            except (ValueError, msgspec.DecodeError):
-                messages.append(CtxMessage(role="unknown", content="(missing message)"))
-                missing += 1
-        return messages, missing
-
-    def response_of(self, event: RecordEvent) -> LLMResponse | None:
-        """What the model answered, parsed from the recorded body; None if there is no body."""
-        data = event.llm
-        if data is None or data.response is None or data.response.body is None:
-            return None
-        snapshot = self.snapshot_of_call(event)
-        provider = PROVIDERS.get((snapshot.context.provider or "") if snapshot and snapshot.context else "")
-        body = self.body(data.response.body)
-        if provider is None or body is None:
-            return None
-        restore_head(data.response, self._pool)
-        content_type = next((v for k, v in data.response.headers or [] if k.lower() == "content-type"), None)
-        url = ""
-        if snapshot is not None and snapshot.context is not None and snapshot.context.request is not None:
-            url = self._whole_request(snapshot.context.request).url or ""
-        return provider.parse_response(url, body, content_type, data.response.status, data.response.complete)
-
-    def snapshot_of_call(self, event: RecordEvent) -> RecordEvent | None:
-        """The snapshot (as on disk) of the call an event belongs to."""
-        if event.call is None:
-            return None
-        position = self._log.index_of(event.seq_num)
-        while position is not None and position >= 0:
-            candidate = self._log.at(position)
-            if candidate.type is RecordEventType.CONTEXT_SNAPSHOT and candidate.call == event.call:
-                return candidate
-            position -= 1
-        return None
-
-    def body(self, body: Body) -> bytes | None:
-        """The bytes of a body, checked against their hash; None if they are missing or damaged."""
-        if body.sha256 is None:
-            return None
-        if body.size == 0 and body.rope is None:
-            return b""
-        data = self._pool.get(body.sha256[:KEY_LENGTH]) if body.rope is None else self._pool.join(body.rope)
-        if data is None:
-            self._note_body(body, "a piece of this body is missing")
-            return None
-        if hashlib.sha256(data).hexdigest() != body.sha256:
-            self._note_body(body, "bytes do not fit their hash")
-            return None
-        return data
-
-    def _note_body(self, body: Body, reason: str) -> None:
-        key = body.sha256 or ""
-        self._body_damage.setdefault(key, Damage(POOL_NAME, 0, 0, f"body {key[:12]}…: {reason}"))
-
-    def _whole_request(self, request: HttpRequest) -> HttpRequest:
-        whole = msgspec.structs.replace(request)
-        restore_head(whole, self._pool)
-        return whole
-
-    def _whole_response(self, response: HttpResponse) -> HttpResponse:
-        whole = msgspec.structs.replace(response)
-        restore_head(whole, self._pool)
-        return whole
-
-    # --- making events whole -----------------------------------------------------------------------------------------
+    def whole(self, event: RecordEvent) -> RecordEvent:
+        """An event as it was written: references replaced by what they refer to."""
+        self._expand(event)
+        self._contents.fill(event)
+        return event
 
     def _expand(self, event: RecordEvent) -> RecordEvent:
+        """Short span ids stand for whole ones, an absent trace id for the recording's."""
         base = self._metadata.span_base
         if base is not None:
             if event.span_id is not None and len(event.span_id) == 8:
@@ -382,56 +291,56 @@ class RecordReader:
             event.trace_id = self._metadata.trace_id
         return event
 
-    def whole(self, event: RecordEvent) -> RecordEvent:
-        """An event as it was written: references replaced by what they refer to."""
-        event = self._expand(event)
-        if event.syscall is not None:
-            data = event.syscall
-            data.args = revive(data.args, self._pool.get_string)
-            data.result = revive(data.result, self._pool.get_string)
-            if data.request is not None:
-                data.request = self._whole_request(data.request)
-            if data.response is not None:
-                data.response = self._whole_response(data.response)
-        elif event.context is not None:
-            self._fill_context(event.context)
-        elif event.llm is not None:
-            self._fill_llm(event, event.llm)
-        return event
+    # --- contexts and bodies -----------------------------------------------------------------------------------------
 
-    def _fill_context(self, data: ContextSnapshotData) -> None:
-        if data.request is not None:
-            context = self.context_of(data)
-            data.request = self._whole_request(data.request)
-            data.messages = list(context.messages)
-            data.system_prompt = context.system_prompt
-            data.tools, data.params = context.tools, context.params
-            data.partial = context.partial
-        elif data.messages is None:
-            messages, missing = self._messages_of(data)
-            data.messages = list(messages)
-            if missing and data.partial is None:
-                data.partial = f"{missing} messages are missing from the pool"
+    def context_at(self, seq_num: int) -> Context:
+        """What the model saw in the call at or before this event.
 
-    def _fill_llm(self, event: RecordEvent, data: LLMResponseData) -> None:
-        if data.response is None:
-            return
-        if data.text is None:
-            answer = self.response_of(event)
-            if answer is not None:
-                data.text, data.tool_calls, data.reasoning = answer.text, answer.tool_calls, answer.reasoning
-        data.response = self._whole_response(data.response)
+        Raises:
+            SeqNotFound: there is no such event.
+            NoSnapshot: no context was recorded at or before it.
+        """
+        for position in range(self.index_of(seq_num), -1, -1):
+            event = self._log.at(position)
+            if event.type is RecordEventType.CONTEXT_SNAPSHOT and event.context is not None:
+                return self.context_of(event.context)
+        raise NoSnapshot(f"no context snapshot found before SeqNum {seq_num} in {self.record_id}", seq_num=seq_num)
+
+    def context_of(self, data: ContextSnapshotData) -> Context:
+        """The context of one snapshot, as the provider's wire format gives it."""
+        return self._contents.context(data)
+
+    def response_of(self, event: RecordEvent) -> LLMResponse | None:
+        """What the model answered, parsed from the recorded body; None if there is no body."""
+        return self._contents.response(event)
+
+    def snapshot_of_call(self, event: RecordEvent) -> RecordEvent | None:
+        """The snapshot (as on disk) of the model call an event belongs to."""
+        return self._contents.snapshot_of_call(event)
+
+    def body(self, body: Body) -> bytes | None:
+        """The bytes of a body, checked against their hash; None if they are missing or damaged."""
+        return self._contents.body(body)
 
 
 class EventSequence(Sequence[RecordEvent]):
     """Events of a reader by position, decoded when asked for; a slice is another such sequence."""
 
-    def __init__(self, reader: RecordReader, positions: range) -> None:
+    def __init__(self, reader: RecordReader, positions: range | None) -> None:
         self._reader = reader
-        self._positions = positions
+        self._chosen = positions  # None: all there are
+
+    @property
+    def _positions(self) -> range:
+        return range(self._reader.event_count) if self._chosen is None else self._chosen
 
     def __len__(self) -> int:
         return len(self._positions)
+
+    def __iter__(self) -> Iterator[RecordEvent]:
+        if self._chosen is None:
+            return (self._reader.whole(event) for _, event in self._reader._log.scan())
+        return super().__iter__()
 
     @overload
     def __getitem__(self, index: int) -> RecordEvent: ...
@@ -447,16 +356,14 @@ class EventSequence(Sequence[RecordEvent]):
         return self._reader._expand(self._reader._log.at(self._positions[index]))
 
 
-def parse_summary(text: str) -> CtxMessage:
-    """A message from the reference's string `[role] text`; text in another form is a user's.
-
-    A role is one word: a user's text that starts with "[1, 2] " is not taken for a message of role "1, 2".
-    """
-    if text.startswith("["):
-        role, found, content = text[1:].partition("] ")
-        if found and role and role.replace("_", "").replace("-", "").isalpha():
-            return CtxMessage(role=role, content=content)
-    return CtxMessage(role="user", content=text)
+def _open_log(record_dir: Path) -> EventLog:
+    try:
+        return EventLog(record_dir / EVENTS_NAME)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
+        missing = f"{EVENTS_NAME} is missing" if record_dir.is_dir() else "no such folder"
+        raise CorruptRecording(record_dir, missing) from exc
+    except OSError as exc:
+        raise StoreError(f"cannot read {record_dir / EVENTS_NAME}: {exc.strerror or exc}") from exc
 
 
 def _os_pid(record_dir: Path) -> int | None:

@@ -8,12 +8,13 @@ agent nothing.
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -24,28 +25,26 @@ import msgspec
 from unspool.errors import RecorderClosed, StoreError
 from unspool.events import (
     Body,
-    ContextSnapshotData,
-    CtxMessage,
     RecordEvent,
     RecordEventType,
     RecordMetadata,
     RecordStatus,
     StateChangeData,
 )
+from unspool.recording.bodies import BodyStore
 from unspool.recording.heads import HeadWriter
 from unspool.recording.lanes import CutBody, LaneTable
-from unspool.recording.lines import encode_event
+from unspool.recording.lines import encode_event, encode_message, error_data
 from unspool.recording.metadata import write_metadata
 from unspool.recording.pool import PoolWriter
-from unspool.store import LOCK_NAME, boot_id, host_name, new_hex_id, new_record_id, os_process_start
+from unspool.recording.writerfiles import WriterFiles
+from unspool.store import boot_id, host_name, new_hex_id, os_process_start
 
-__all__ = ["EVENTS_NAME", "POOL_NAME", "Recorder"]
+__all__ = ["BodyStore", "Recorder"]
 
-EVENTS_NAME = "events.jsonl"
-POOL_NAME = "messages.jsonl"
 _RETRY_NS = 1_000_000_000  # after a fault, and between checks that the folder is still there
-_WRITE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
+logger = logging.getLogger("unspool")
 _live: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
@@ -71,41 +70,38 @@ class Recorder:
     ) -> None:
         if pid < 1:
             raise ValueError(f"pid must be at least 1, got {pid}")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may come in the middle of a write of the same thread
+        self._writing = False
         self._closed = False
+        self._ending: tuple[RecordStatus, int | None] | None = None
         self._created_ns = time.monotonic_ns()
         self._count = 0
         self._lost = 0
         self._calls = 0
+        self._fault = ""
         self._fault_until = 0
         self._check_at = self._created_ns + _RETRY_NS
-        base = Path(base_dir)
+        self._pool = PoolWriter()
+        self._lanes = LaneTable(self._pool)
+        self._heads = HeadWriter(self._pool)
+        os_pid = os.getpid()
+        self._metadata = RecordMetadata(
+            record_id="",
+            pid=pid,
+            intent=intent,
+            start_time=datetime.now(UTC),
+            span_base=new_hex_id()[:24],
+            host=host_name(),
+            boot_id=boot_id(),
+            os_pid=os_pid,
+            os_start=os_process_start(os_pid),
+            **(fields or {}),
+        )
         try:
-            base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._dir = _new_folder(base, pid)
-            # The lock comes first: whoever sees the metadata may already ask whether the writer is alive.
-            self._lock_fd = os.open(self._dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-            self._events = _Appender(self._dir / EVENTS_NAME)
-            self._pool_file = _Appender(self._dir / POOL_NAME)
-            self._pool = PoolWriter()
-            self._lanes = LaneTable(self._pool)
-            self._heads = HeadWriter(self._pool)
-            self._metadata = RecordMetadata(
-                record_id=self._dir.name,
-                pid=pid,
-                intent=intent,
-                start_time=datetime.now(UTC),
-                span_base=new_hex_id()[:24],
-                host=host_name(),
-                boot_id=boot_id(),
-                os_pid=os.getpid(),
-                os_start=os_process_start(os.getpid()),
-                **(fields or {}),
-            )
-            write_metadata(self._dir, self._metadata)
+            self._files = WriterFiles(Path(base_dir), self._metadata)
         except OSError as exc:
-            raise StoreError(f"cannot start a recording in {base}: {exc.strerror or exc}") from exc
+            raise StoreError(f"cannot start a recording in {os.fspath(base_dir)}: {exc.strerror or exc}") from exc
+        self._events, self._pool_file = self._files.events, self._files.pool
         _live.add(self)
 
     # --- what it is --------------------------------------------------------------------------------------------------
@@ -118,7 +114,7 @@ class Recorder:
     @property
     def record_dir(self) -> Path:
         """The recording's folder."""
-        return self._dir
+        return self._files.folder
 
     @property
     def pid(self) -> int:
@@ -162,8 +158,8 @@ class Recorder:
         """
         context = event.context
         if context is not None and context.messages is not None and context.request is None:
-            return self._write(event, lambda numbered: self._refer_messages(numbered, context))
-        return self._write(event)
+            return self._write(event, self._refer_messages)
+        return self._write(event, None)
 
     def write_request(
         self,
@@ -191,8 +187,11 @@ class Recorder:
         request = context.request
         placed: CutBody | None = None
 
-        def refer(numbered: RecordEvent) -> RecordEvent:
-            nonlocal placed
+        written = event
+
+        def refer(numbered: RecordEvent) -> None:
+            nonlocal placed, written
+            written = numbered
             self._heads.store(request)
             if body is None:
                 request.body = Body(missing="sent as a stream")
@@ -208,11 +207,9 @@ class Recorder:
                     describe(placed)
             self._calls += 1
             numbered.call = self._calls
-            return numbered
 
-        event = msgspec.structs.replace(event)
         self._write(event, refer)
-        return event, placed
+        return written, placed
 
     def write_with_bodies(self, event: RecordEvent, prepare: Callable[[BodyStore], None]) -> int:
         """Write an event whose bodies `prepare` stores first, under the same lock.
@@ -221,20 +218,19 @@ class Recorder:
             RecorderClosed, StoreError: as `write_event`.
         """
 
-        def refer(numbered: RecordEvent) -> RecordEvent:
-            prepare(BodyStore(self._pool, self._heads))
-            return numbered
+        return self._write(event, lambda _: prepare(BodyStore(self._pool, self._heads)))
 
-        return self._write(event, refer)
+    def note_lost(self) -> None:
+        """Count an event that could not even be made."""
+        with self._lock:
+            self._lost += 1
 
-    def _refer_messages(self, event: RecordEvent, context: ContextSnapshotData) -> RecordEvent:
+    def _refer_messages(self, event: RecordEvent) -> None:
         """Replace the messages of a snapshot made by hand by references into the pool."""
+        context = event.context
+        assert context is not None
         assert context.messages is not None
-        if any(not isinstance(message, CtxMessage) for message in context.messages):
-            return event  # the reference's strings stay as they are: its tools can read them
-        pieces = b",".join(msgspec.json.encode(message) for message in context.messages)
-        placed = self._lanes.place(b'{"messages":[' + pieces + b"]}", "messages", ())
-        placed.conversation.busy = False
+        placed = self._lanes.place_messages([encode_message(message) for message in context.messages])
         placed.conversation.seq = event.seq_num
         if event.lane is None:
             event.lane = placed.lane
@@ -242,52 +238,70 @@ class Recorder:
         if stored.prev is None:
             stored.prev, stored.kept = placed.prev, placed.kept
         event.context = stored
-        return event
 
-    def _write(self, event: RecordEvent, refer: Callable[[RecordEvent], RecordEvent] | None = None) -> int:
+    def _write(self, event: RecordEvent, refer: Callable[[RecordEvent], None] | None) -> int:
         with self._lock:
             if self._closed:
-                raise RecorderClosed(self.record_id)
+                raise RecorderClosed(self._metadata.record_id)
             now = time.monotonic_ns()
             if now >= self._check_at:
                 self._check_folder(now)
-            if self._fault_until > now:
+            if self._writing or now < self._fault_until:
                 self._lost += 1
-                raise StoreError(f"{self.record_id}: the disk refused an event less than a second ago; not tried again yet")
-            if refer is None:
-                event = event.__copy__()
-            number = self._count + 1
-            event.seq_num = number
-            pool_lines = b""
+                fault = (
+                    "a signal handler or finalizer came in the middle of another event"
+                    if self._writing
+                    else self._fault
+                )
+                raise StoreError(f"{self._metadata.record_id}: event lost: {fault}")
+            events = self._events
+            size = events.size
+            event = copy(event)
+            event.seq_num = number = self._count + 1
+            self._writing = True
             try:
                 if refer is not None:
-                    event = refer(event)
+                    refer(event)
                 line = encode_event(event, self._pool.put_string)
                 if self._pool.lines:
-                    pool_lines = self._pool.take()
-                    self._pool_file.append(pool_lines)
-                self._events.append(line)
-            except OSError as exc:
-                self._fail(now, pool_lines)
-                raise StoreError(
-                    f"{self.record_id}: event lost: {exc.strerror or exc} ({self._dir}). "
-                    f"Free some space or choose another place with --store DIR."
-                ) from exc
-            self._count = number
+                    self._pool_file.append(b"".join(self._pool.lines))
+                    self._pool.written()
+                events.append(line)
+                self._count = number
+            except BaseException as exc:
+                if events.size > size:  # KeyboardInterrupt after the write: the event is there, its number is used
+                    self._count = number
+                    raise
+                self._lost += 1
+                self._forget()
+                if isinstance(exc, OSError):
+                    raise self._refused(exc, now) from exc
+                raise
+            finally:
+                self._writing = False
+                if self._ending is not None:
+                    self._finish_late()
             return number
+
+    def _forget(self) -> None:
+        """An event is lost: let later ones refer to nothing that was made for it."""
+        self._pool.forget()
+        self._lanes.forget()
+        self._heads.forget()
+
+    def _refused(self, exc: OSError, now: int) -> StoreError:
+        self._fault_until = now + _RETRY_NS
+        self._fault = (
+            f"{exc.strerror or exc} ({self._files.folder}). Free some space or choose another place with --store DIR."
+        )
+        return StoreError(f"{self._metadata.record_id}: event lost: {self._fault}")
 
     def _check_folder(self, now: int) -> None:
         """Writes to a removed file succeed and are gone; look once a second."""
         self._check_at = now + _RETRY_NS
         if self._events.is_removed():
-            self._fault_until = now + _RETRY_NS + 1
-
-    def _fail(self, now: int, pool_lines: bytes) -> None:
-        self._lost += 1
-        self._fault_until = now + _RETRY_NS
-        self._pool.forget(pool_lines + self._pool.take())
-        self._lanes.forget()
-        self._heads.forget()
+            self._fault_until = self._check_at + 1  # until the next look
+            self._fault = f"its folder was removed ({self._files.folder})"
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -311,6 +325,9 @@ class Recorder:
         with self._lock:
             if self._closed:
                 return
+            if self._writing:  # called by a signal handler in the middle of a write, which will end it
+                self._ending = status, exit_code
+                return
             self._closed = True
             self._metadata = msgspec.structs.replace(
                 self._metadata,
@@ -321,33 +338,41 @@ class Recorder:
                 exit_code=exit_code if exit_code is not None else self._metadata.exit_code,
             )
             try:
-                write_metadata(self._dir, self._metadata)
+                write_metadata(self._files.folder, self._metadata)
             except OSError as exc:
                 raise StoreError(
                     f"{self.record_id}: the final metadata could not be written: {exc.strerror or exc}. "
                     f"The recording shows as interrupted; its events are readable."
                 ) from exc
             finally:
-                # Released last, so that nobody sees a dead writer and an unfinished status.
-                self._events.close()
-                self._pool_file.close()
-                os.close(self._lock_fd)
+                self._files.close()
+
+    def _finish_late(self) -> None:
+        assert self._ending is not None
+        try:
+            self._finish(*self._ending)
+        except StoreError as exc:  # the event is written, and the caller of `close` has been told nothing is wrong
+            logger.warning("%s", exc)
 
     def sync(self) -> None:
-        """Wait until the disk has what was written so far (power loss); pool before events."""
+        """Wait until the disk has what was written so far (power loss).
+
+        Raises:
+            StoreError: the disk reports a fault.
+        """
         with self._lock:
-            if not self._closed:
-                self._pool_file.sync()
-                self._events.sync()
+            if self._closed:
+                return
+            try:
+                self._files.sync()
+            except OSError as exc:
+                raise StoreError(f"{self.record_id}: the disk may not have everything: {exc.strerror or exc}") from exc
 
     def abandon(self) -> None:
         """Give up the files without ending the recording: another OS process owns it (after fork)."""
-        self._lock = threading.Lock()  # the old one may be held by a thread that does not exist here
-        if not self._closed:
-            self._closed = True
-            self._events.close()
-            self._pool_file.close()
-            os.close(self._lock_fd)  # closing does not release the parent's lock; unlocking would
+        self._lock = threading.RLock()  # the old one may be held by a thread that does not exist here
+        self._closed = True
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -355,97 +380,29 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if exc is not None and not self._closed:
-            reason = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-            self.write_event(
-                RecordEvent(
-                    type=RecordEventType.STATE_CHANGE,
-                    seq_num=0,
-                    timestamp=self.elapsed(),
-                    pid=self.pid,
-                    state=StateChangeData(from_state="running", to_state="dead", reason=reason),
-                )
-            )
-        self.close()
-
-
-class BodyStore:
-    """What `write_with_bodies` offers: places for the bodies and headers of one event."""
-
-    def __init__(self, pool: PoolWriter, heads: HeadWriter) -> None:
-        self._pool = pool
-        self.heads = heads
-
-    def put(self, data: bytes, *, is_json: bool = False, encoding: str | None = None) -> Body:
-        """Store a body as one piece; a JSON body shares its long strings with messages."""
-        import hashlib
-
-        digest = hashlib.sha256(data).hexdigest()
-        if is_json and data[:1] in (b"{", b"["):
-            self._pool.put_json(data) if _is_one_json(data) else self._pool.put_bytes(data)
-        elif data:
-            self._pool.put_bytes(data)
-        return Body(size=len(data), sha256=digest, encoding=encoding)
-
-
-def _is_one_json(data: bytes) -> bool:
-    try:
-        msgspec.json.decode(data, type=msgspec.Raw)
-        data.decode("utf-8")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
-
-
-class _Appender:
-    """A file that only ever holds whole appends."""
-
-    def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, _WRITE_FLAGS, 0o600)
-        self._size = os.fstat(self._fd).st_size
-
-    def append(self, data: bytes) -> None:
-        """Write all of `data` or nothing.
-
-        Raises:
-            OSError: the disk took none of it, or only a part, which was cut off again.
-        """
-        written = os.write(self._fd, data)
-        if written == len(data):
-            self._size += written
+        if exc is None:
+            self.close()
             return
-        # Large writes may be short without a fault (2 GiB limit, a signal): go on before giving up.
         try:
-            view = memoryview(data)[written:]
-            while view:
-                more = os.write(self._fd, view)
-                if more == 0:
-                    raise OSError("disk full")
-                view = view[more:]
-        except OSError:
-            os.ftruncate(self._fd, self._size)
-            raise
-        self._size += len(data)
-
-    def is_removed(self) -> bool:
-        return os.fstat(self._fd).st_nlink == 0
-
-    def sync(self) -> None:
-        os.fsync(self._fd)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _new_folder(base: Path, pid: int) -> Path:
-    for _ in range(100):
-        folder = base / new_record_id(pid)
+            if not self._closed:
+                self.write_event(self._failure(exc))
+        except (StoreError, RecorderClosed) as fault:
+            logger.warning("%s", fault)
         try:
-            folder.mkdir(mode=0o700)
-        except FileExistsError:
-            continue
-        return folder
-    raise StoreError(f"no free record id for PID {pid} in {base} after 100 tries")
+            self.close()
+        except StoreError as fault:  # the program's own exception must come through
+            logger.warning("%s", fault)
+
+    def _failure(self, exc: BaseException) -> RecordEvent:
+        data = error_data(exc)
+        name = type(exc).__name__
+        return RecordEvent(
+            type=RecordEventType.STATE_CHANGE,
+            seq_num=0,
+            timestamp=self.elapsed(),
+            pid=self.pid,
+            state=StateChangeData("running", "dead", f"{name}: {data.message}" if data.message else name),
+        )
 
 
 def _after_fork_in_child() -> None:

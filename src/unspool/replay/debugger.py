@@ -10,9 +10,11 @@ from msgspec import Struct
 from unspool.errors import Cancelled, NoSnapshot, UnspoolError, UsageError
 from unspool.events import RecordEvent
 from unspool.replay.detail import event_in_full, format_context, format_event_in_full
+from unspool.replay.diff_format import diff_document, format_context_diff
 from unspool.replay.format import format_replay_event, format_replay_list, format_replay_summary
 from unspool.replay.prompt import CommandInput, PipedInput
-from unspool.replay.session import Reader, ReplaySession
+from unspool.replay.reader import Reader
+from unspool.replay.session import ReplaySession
 from unspool.replay.snapshots import SnapshotFinder
 from unspool.text import dump_json, show_text
 
@@ -172,11 +174,7 @@ class LineDebugger:
 
     def goto(self, argument: str) -> Reply:
         """Go to an event, or to the start of a model call or a step."""
-        kind, _, number = argument.rpartition(":")
-        moves = {"": self._session.goto, "call": self._session.goto_call, "step": self._session.goto_step}
-        if kind not in moves:
-            raise UsageError(f"goto takes N, call:N or step:N, got {argument!r}")
-        return self._arrived(moves[kind](_number("goto", number)))
+        return self._arrived(self._session.goto(self._point("goto", argument)))
 
     def find(self, argument: str) -> Reply:
         """Go to the next event that mentions the text, in any case; after the end it goes on at the beginning."""
@@ -221,6 +219,22 @@ class LineDebugger:
         context = self._reader.context_at(seq_num)
         return Reply({"seq_num": seq_num, "context": context}, format_context(context, self._color))
 
+    def diff(self, argument: str) -> Reply:
+        """Show how the context at one point became that at another, or that at the cursor became that at a point."""
+        points = [self._point("diff", word) for word in argument.split()]
+        if len(points) == 1:
+            diff = self._session.diff_from_cursor(points[0])
+        elif len(points) == 2:
+            diff = self._session.diff(*points)
+        else:
+            raise UsageError(f"diff takes one point or two, got {len(points)}")
+        return Reply(diff_document(diff), format_context_diff(diff, self._color).rstrip("\n"))
+
+    def fork(self, _argument: str) -> Reply:
+        """Show what a fork at the cursor would start from."""
+        context = self._session.fork()
+        return Reply(context, context.summary())
+
     def where(self, _argument: str) -> Reply:
         """Show where the cursor is: event, step, call, task, line of the agent's code."""
         cursor, total = self._session.position()
@@ -255,6 +269,17 @@ class LineDebugger:
         self._quit = True
         return Reply(None, "")
 
+    def _point(self, command: str, text: str) -> int:
+        """The event that N, call:N or step:N stands for; that there is an event N is not checked."""
+        kind, _, number = text.rpartition(":")
+        if kind == "call":
+            return self._session.seq_of_call(_number(command, number))
+        if kind == "step":
+            return self._session.seq_of_step(_number(command, number))
+        if kind:
+            raise UsageError(f"{command} takes N, call:N or step:N, got {text!r}")
+        return _number(command, number)
+
     def _snapshot_at(self, seq_num: int) -> int | None:
         try:
             return SnapshotFinder(self._reader.events()).find_nearest_before(seq_num).seq_num
@@ -288,6 +313,8 @@ COMMANDS = (
     Command("list", LineDebugger.list, "l", "[K]"),
     Command("print", LineDebugger.print),
     Command("context", LineDebugger.context, "c"),
+    Command("diff", LineDebugger.diff, "d", "[A] B"),
+    Command("fork", LineDebugger.fork),
     Command("where", LineDebugger.where, "w"),
     Command("info", LineDebugger.info, "i"),
     Command("help", LineDebugger.help, "h"),

@@ -17,7 +17,7 @@ from unspool.events import (
     ToolCall,
 )
 from unspool.replay.format import format_replay_event
-from unspool.replay.session import Reader
+from unspool.replay.reader import Reader
 from unspool.text import display_value, escape_controls, show_text
 
 __all__ = ["event_in_full", "format_context", "format_event_in_full"]

@@ -4,43 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from unspool.errors import ReplayBoundary
-from unspool.events import Body, Context, RecordEvent, RecordEventType, RecordMetadata
+from unspool.errors import NoSnapshot, ReplayBoundary
+from unspool.events import ContextSnapshotData, RecordEvent, RecordEventType
+from unspool.replay.diff import ContextDiff, compute_context_diff
+from unspool.replay.fork import ForkContext
+from unspool.replay.reader import Reader
+from unspool.replay.restore import SnapshotRestorer
 from unspool.replay.search import mentions
-from unspool.replay.snapshots import peek
+from unspool.replay.snapshots import SnapshotFinder, peek
 
 __all__ = ["Reader", "ReplayListItem", "ReplaySession"]
-
-
-class Reader(Protocol):
-    """What replay asks of a recording; `unspool.recording.RecordReader` is one."""
-
-    @property
-    def metadata(self) -> RecordMetadata:
-        """Who and what was recorded."""
-
-    @property
-    def event_count(self) -> int:
-        """How many events there are."""
-
-    def event(self, seq_num: int) -> RecordEvent:
-        """The event with this number; raises SeqNotFound."""
-
-    def events(self) -> Sequence[RecordEvent]:
-        """All events in order, loaded when asked for."""
-
-    def index_of(self, seq_num: int) -> int:
-        """The position of an event, from 0; raises SeqNotFound."""
-
-    def context_at(self, seq_num: int) -> Context:
-        """What the model saw at or before an event; raises NoSnapshot."""
-
-    def body(self, body: Body) -> bytes | None:
-        """The bytes of a request or response; None if they are missing."""
 
 
 class ReplayListItem(Struct):
@@ -156,7 +134,7 @@ class ReplaySession:
         Raises:
             ReplayBoundary: the recording has no such call.
         """
-        return self._goto_numbered("call", number, lambda event: event.call, _is_snapshot)
+        return self._move_to(self._index_of_call(number))
 
     def goto_step(self, number: int) -> RecordEvent:
         """Move to the `number`-th context snapshot that is not a retry, from 1.
@@ -164,13 +142,23 @@ class ReplaySession:
         Raises:
             ReplayBoundary: the recording has no such step.
         """
+        return self._move_to(self._index_of_step(number))
 
-        def begins_step(event: RecordEvent) -> bool:
-            return _is_snapshot(event) and not (event.context is not None and event.context.retry)
+    def seq_of_call(self, number: int) -> int:
+        """The seq_num that `goto_call` goes to; the cursor stays.
 
-        return self._goto_numbered(
-            "step", number, lambda event: event.step if begins_step(event) else None, begins_step
-        )
+        Raises:
+            ReplayBoundary: the recording has no such call.
+        """
+        return peek(self._events, self._index_of_call(number)).seq_num
+
+    def seq_of_step(self, number: int) -> int:
+        """The seq_num that `goto_step` goes to; the cursor stays.
+
+        Raises:
+            ReplayBoundary: the recording has no such step.
+        """
+        return peek(self._events, self._index_of_step(number)).seq_num
 
     # --- searches ----------------------------------------------------------------------------------------------------
 
@@ -209,6 +197,81 @@ class ReplaySession:
             raise ReplayBoundary("no error after this point")
         return self._move_to(found)
 
+    # --- contexts ----------------------------------------------------------------------------------------------------
+
+    def diff(self, seq1: int, seq2: int) -> ContextDiff:
+        """How the context in force at one event became that at another; the cursor stays.
+
+        Each side is the last snapshot at or before the event; the result says which one that was. The order is kept:
+        `seq1` may be the later one.
+
+        Raises:
+            SeqNotFound: the recording has no such event.
+            NoSnapshot: no context was recorded at or before one of them.
+        """
+        for seq in (seq1, seq2):
+            self._reader.index_of(seq)
+        before, old = self._snapshot(seq1)
+        after, new = self._snapshot(seq2)
+        diff = compute_context_diff(
+            old, new, before, after, from_tokens=self._request_tokens(before), to_tokens=self._request_tokens(after)
+        )
+        return replace(diff, requested_from=seq1, requested_to=seq2)
+
+    def diff_from_cursor(self, seq: int) -> ContextDiff:
+        """`diff` from the event under the cursor to another; the cursor stays.
+
+        Raises:
+            ReplayBoundary: not started.
+            SeqNotFound, NoSnapshot: as `diff`.
+        """
+        return self.diff(self.current().seq_num, seq)
+
+    def fork(self) -> ForkContext:
+        """The context in force at the cursor, to be changed; the cursor stays.
+
+        Raises:
+            ReplayBoundary: not started.
+            NoSnapshot: no context was recorded at or before it.
+        """
+        return self.fork_at(self.current().seq_num)
+
+    def fork_at(self, seq: int) -> ForkContext:
+        """The context in force at an event, to be changed; the cursor stays.
+
+        Raises:
+            SeqNotFound: the recording has no such event.
+            NoSnapshot: no context was recorded at or before it.
+        """
+        return SnapshotRestorer(self._reader).restore_context(seq)
+
+    def _snapshot(self, seq: int) -> tuple[RecordEvent, ContextSnapshotData]:
+        finder = SnapshotFinder(self._events)
+        try:
+            event = finder.find_nearest_before(seq)
+        except NoSnapshot as exc:
+            if not finder.has_snapshots():
+                raise NoSnapshot("no context snapshots available in this recording", seq_num=seq) from exc
+            raise NoSnapshot(f"diff: {exc}", seq_num=seq) from exc
+        if event.context is None:
+            raise NoSnapshot(f"diff: the context snapshot #{event.seq_num:03d} is empty", seq_num=seq)
+        return event, event.context
+
+    def _request_tokens(self, snapshot: RecordEvent) -> int | None:
+        """The provider's count of a snapshot, which its answer brought; None if unknown.
+
+        The answer is the one of the same call; where calls have no numbers, the first before the next snapshot. Zero is
+        how the reference writes that it does not know.
+        """
+        events = self._events
+        for index in range(self._reader.index_of(snapshot.seq_num) + 1, len(events)):
+            event = peek(events, index)
+            if snapshot.call is None and _is_snapshot(event):
+                return None
+            if event.llm is not None and event.call == snapshot.call:
+                return event.llm.request_tokens or None
+        return None
+
     # --- how ---------------------------------------------------------------------------------------------------------
 
     def _move_to(self, index: int) -> RecordEvent:
@@ -220,14 +283,22 @@ class ReplaySession:
         events = self._events
         return next((index for index in positions if wanted(peek(events, index))), None)
 
-    def _goto_numbered(
+    def _index_of_call(self, number: int) -> int:
+        return self._index_of_numbered("call", number, lambda event: event.call, _is_snapshot)
+
+    def _index_of_step(self, number: int) -> int:
+        return self._index_of_numbered(
+            "step", number, lambda event: event.step if _begins_step(event) else None, _begins_step
+        )
+
+    def _index_of_numbered(
         self,
         noun: str,
         number: int,
         number_of: Callable[[RecordEvent], int | None],
         counts: Callable[[RecordEvent], bool],
-    ) -> RecordEvent:
-        """Move to the first event that `number_of` gives `number`.
+    ) -> int:
+        """The position of the first event that `number_of` gives `number`.
 
         Recordings by others number nothing; there it is the `number`-th event that `counts`.
         """
@@ -238,14 +309,14 @@ class ReplaySession:
             event = peek(events, index)
             own = number_of(event)
             if own == number:
-                return self._move_to(index)
+                return index
             numbered = numbered or own is not None
             if counts(event):
                 seen += 1
                 if seen == number:
                     by_count = index
         if by_count is not None and not numbered:
-            return self._move_to(by_count)
+            return by_count
         raise ReplayBoundary(f"the recording has no {noun} {number}")
 
 
@@ -258,6 +329,10 @@ def is_error(event: RecordEvent) -> bool:
 
 def _is_snapshot(event: RecordEvent) -> bool:
     return event.type == RecordEventType.CONTEXT_SNAPSHOT
+
+
+def _begins_step(event: RecordEvent) -> bool:
+    return _is_snapshot(event) and not (event.context is not None and event.context.retry)
 
 
 def _counted(count: int) -> str:

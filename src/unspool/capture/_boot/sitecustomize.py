@@ -1,39 +1,36 @@
 # Runs at the start of every Python below `unspool run`, whatever its version: the syntax is that of Python 2.7 and 3.
-# Nothing here may raise, print to stdout, or keep another sitecustomize from running.
+# Nothing of ours may raise, print to stdout, or keep another sitecustomize from running.
 import os
 import sys
 
 
 def _chain():
-    """Run the sitecustomize this one hides, as if we were not here."""
+    """Run the sitecustomize this one hides, as if we were not here; what it raises is reported by `site` as ever."""
     here = os.path.dirname(os.path.abspath(__file__))
     for folder in sys.path:
         if os.path.abspath(folder or os.curdir) == here:
             continue
         path = os.path.join(folder or os.curdir, "sitecustomize.py")
-        if os.path.isfile(path):
-            try:
-                from importlib.util import module_from_spec, spec_from_file_location
-            except ImportError:
+        package = os.path.join(folder or os.curdir, "sitecustomize", "__init__.py")
+        for found, folders in ((package, [os.path.dirname(package)]), (path, None)):
+            if os.path.isfile(found):
+                _load(found, folders)
                 return
-            spec = spec_from_file_location("sitecustomize", path)
-            module = module_from_spec(spec)
-            sys.modules["sitecustomize"] = module
-            spec.loader.exec_module(module)
-            return
-        init = os.path.join(folder or os.curdir, "sitecustomize", "__init__.py")
-        if os.path.isfile(init):
-            try:
-                from importlib.util import module_from_spec, spec_from_file_location
-            except ImportError:
-                return
-            spec = spec_from_file_location(
-                "sitecustomize", init, submodule_search_locations=[os.path.dirname(init)]
-            )
-            module = module_from_spec(spec)
-            sys.modules["sitecustomize"] = module
-            spec.loader.exec_module(module)
-            return
+
+
+def _load(path, folders):
+    if sys.version_info[0] == 2:
+        import imp
+
+        del sys.modules["sitecustomize"]
+        imp.load_source("sitecustomize", path)
+        return
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    spec = spec_from_file_location("sitecustomize", path, submodule_search_locations=folders)
+    module = module_from_spec(spec)
+    sys.modules["sitecustomize"] = module
+    spec.loader.exec_module(module)
 
 
 def _say(text):
@@ -59,6 +56,7 @@ def _serve(name, folder):
             PathFinder.invalidate_caches()
 
     sys.meta_path.append(Finder)
+    return Finder
 
 
 def _arm():
@@ -72,12 +70,16 @@ def _arm():
             "%s is Python %s; recording needs 3.11 or newer. The program runs unrecorded." % (sys.executable, version)
         )
         return
-    _serve("unspool", root)
+    loaded = frozenset(sys.modules)
+    finders = [_serve("unspool", root)]
     for folder in filter(None, os.environ.get("UNSPOOL_MSGSPEC", "").split(os.pathsep)):
-        _serve("msgspec", folder)
+        finders.append(_serve("msgspec", folder))
     try:
         import msgspec  # noqa: F401
     except Exception:
+        # `import msgspec` shall fail for the program as it would without us.
+        for finder in finders[1:]:
+            sys.meta_path.remove(finder)
         _say(
             "%s (Python %s) cannot load msgspec, which recording needs. The program runs unrecorded. "
             "Install it there: %s -m pip install msgspec" % (sys.executable, version, sys.executable)
@@ -85,15 +87,11 @@ def _arm():
         return
     from unspool.capture.boot import arm_from_environment
 
-    arm_from_environment()
+    arm_from_environment(loaded)
 
 
 try:
     _arm()
 except Exception:
     _say("could not start recording: %s. The program runs unrecorded." % (sys.exc_info()[1],))
-try:
-    _chain()
-except Exception:
-    # The program's own sitecustomize failed: report it as `site` would have, and go on as `site` does.
-    _say("error in the program's sitecustomize: %r" % (sys.exc_info()[1],))
+_chain()

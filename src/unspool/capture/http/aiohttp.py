@@ -1,58 +1,84 @@
 """`aiohttp`: every single attempt of a client session.
 
 The seam is a client middleware (aiohttp 3.12 and later), put innermost, so that redirects, retries and the agent's own
-middlewares are outside of it. The response's content is replaced by a reader that watches what passes.
+middlewares are outside of it. The body is seen where it leaves the reader's buffer, whichever method took it: the
+reader's class is exchanged for a subclass of the same layout, so that it stays the object aiohttp made.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from unspool.capture.exchange import CLOSED, Exchange, begin
-from unspool.capture.flow import QUIET, current_flow
+from unspool.capture.flow import QUIET, current_flow, leave
 from unspool.capture.guard import guard
 
 __all__ = ["install"]
 
 Patch = Callable[[Any, str, Any], None]
 
+_WATCH = "_unspool_watch"
+_UPLOAD = "_unspool_upload"
+
 
 def install(module: Any, patch: Patch) -> None:
-    """Patch `aiohttp.ClientSession`."""
+    """Patch `aiohttp.ClientSession` and what it gives back."""
     if not hasattr(module, "ClientMiddlewareType"):
-        guard.warn("aiohttp before 3.12 is not recorded; requests made through it are missing. Upgrade: pip install -U aiohttp")
+        guard.warn(
+            "aiohttp before 3.12 is not recorded; requests made through it are missing. Upgrade: pip install -U aiohttp"
+        )
         return
     original = module.ClientSession._request
+    reader = _watched_reader_class(module.StreamReader)
+    # aiohttp decompresses while it parses, unless told not to: what passes is what the program sees.
+    decoding, raw = _middleware_with(reader, decoded=True), _middleware_with(reader, decoded=False)
 
     async def request_with_seam(self: Any, method: Any, url: Any, **options: Any) -> Any:
         if current_flow() is not None and not QUIET.get():
             own = options.get("middlewares")
-            options["middlewares"] = (*(self._middlewares if own is None else own), _middleware)
+            decodes = options.get("auto_decompress")
+            seam = decoding if (self._auto_decompress if decodes is None else decodes) else raw
+            options["middlewares"] = (*(self._middlewares if own is None else own), seam)
         return await original(self, method, url, **options)
 
     patch(module.ClientSession, "_request", request_with_seam)
+    _watch_uploads(module.ClientRequest, patch)
+    _watch_endings(module.ClientResponse, patch)
 
 
-async def _middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
-    exchange = None
-    with guard:
-        exchange = begin("aiohttp", request.method, str(request.url), list(request.headers.items()), _bytes_of(request.body))
-    if exchange is None:
-        return await handler(request)
-    token = QUIET.set(True)
-    try:
-        response = await handler(request)
-    except BaseException as error:
-        exchange.fail(error)
-        raise
-    finally:
-        QUIET.reset(token)
-    with guard:
-        exchange.headers(response.status, response.reason, list(response.headers.items()))
-        _watch(response, exchange)
-    return response
+def _middleware_with(
+    reader: type, *, decoded: bool
+) -> Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]:
+    async def middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        exchange = None
+        with guard:
+            body = _bytes_of(request.body)
+            exchange = begin("aiohttp", request.method, str(request.url), list(request.headers.items()), body)
+            if exchange is not None:
+                exchange.decoded = decoded
+                if body is None:
+                    setattr(request, _UPLOAD, exchange)
+        if exchange is None:
+            return await handler(request)
+        token = QUIET.set(True)
+        try:
+            response = await handler(request)
+        except BaseException as error:
+            exchange.fail(error)
+            raise
+        finally:
+            leave(QUIET, token)
+        with guard:
+            exchange.headers(response.status, response.reason, list(response.headers.items()))
+            _watch(response, exchange, reader)
+        return response
+
+    return middleware
+
+
+# --- the request -----------------------------------------------------------------------------------------------------
 
 
 def _bytes_of(body: Any) -> bytes | None:
@@ -62,109 +88,111 @@ def _bytes_of(body: Any) -> bytes | None:
     return bytes(value) if isinstance(value, (bytes, bytearray)) else None
 
 
-def _watch(response: Any, exchange: Exchange) -> None:
+def _watch_uploads(request: Any, patch: Patch) -> None:
+    """Keep a copy of what a payload writes that is not known beforehand: forms, files, iterators."""
+    original = request.write_bytes
+
+    async def write_bytes(self: Any, writer: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange: Exchange | None = self.__dict__.pop(_UPLOAD, None)
+        if exchange is None:
+            return await original(self, writer, *args, **kwargs)
+        write = writer.write
+
+        async def watched_write(chunk: Any, *more: Any, **options: Any) -> Any:
+            exchange.late_request_body(chunk)
+            return await write(chunk, *more, **options)
+
+        writer.write = watched_write
+        try:
+            return await original(self, writer, *args, **kwargs)
+        finally:
+            del writer.write
+
+    patch(request, "write_bytes", write_bytes)
+
+
+# --- the response ----------------------------------------------------------------------------------------------------
+
+
+# By identity of the reader, which has no room for more attributes; an entry goes when its response ends.
+_reading: dict[int, Exchange] = {}
+
+
+def _watch(response: Any, exchange: Exchange, reader: type) -> None:
     content = response.content
-    if content is None or not hasattr(content, "readany"):
+    if content is None or content.at_eof():
         exchange.finish()
         return
-    # aiohttp decompresses while parsing unless told not to; what passes here is what the program sees.
-    decoded = getattr(getattr(response._connection, "protocol", None), "_auto_decompress", True) is not False
-    if content.is_eof() and not content._buffer:
-        exchange.finish(decoded=decoded)
+    if type(content) is not reader.__base__:
+        # A reader of the program's own making: what is in it stays unseen, and the record says so.
+        exchange.finish("not seen: the response has a reader of its own kind")
         return
-    response.content = WatchedContent(content, exchange, decoded)
+    content.__class__ = reader
+    _reading[id(content)] = exchange
+    setattr(response, _WATCH, exchange)
+    weakref.finalize(response, _collected, exchange, id(content)).atexit = False
+
+
+def _collected(exchange: Exchange, key: int) -> None:
+    if _reading.get(key) is exchange:
+        del _reading[key]
+    exchange.finish(CLOSED)
+
+
+def _watched_reader_class(base: Any) -> type:
+    class StreamReader(base):  # type: ignore[misc]  # aiohttp's, known at run time only
+        """A reader of aiohttp that reports what leaves it."""
+
+        __slots__ = ()
+
+        def _read_nowait_chunk(self, n: int) -> bytes:
+            data: bytes = super()._read_nowait_chunk(n)
+            exchange = _reading.get(id(self))
+            if exchange is not None:
+                exchange.chunk(data)
+                if self.at_eof():
+                    exchange.finish()
+            return data
+
+        def feed_eof(self) -> None:
+            super().feed_eof()
+            exchange = _reading.get(id(self))
+            if exchange is not None and self.at_eof():
+                exchange.finish()
+
+        def set_exception(self, exc: Any, *args: Any, **kwargs: Any) -> None:
+            exchange = _reading.get(id(self))
+            if exchange is not None and not exchange.done:
+                with guard:
+                    # From here on every read raises; what had come is recorded, as it came.
+                    for piece in self._left():
+                        exchange.chunk(piece)
+                    exchange.fail(exc if isinstance(exc, BaseException) else exc())
+            super().set_exception(exc, *args, **kwargs)
+
+        def _left(self) -> list[bytes]:
+            pieces = list(self._buffer)
+            if pieces and self._buffer_offset:
+                pieces[0] = pieces[0][self._buffer_offset :]
+            return pieces
+
+    StreamReader.__qualname__ = base.__qualname__
+    StreamReader.__module__ = base.__module__
+    return StreamReader
+
+
+def _watch_endings(response: Any, patch: Patch) -> None:
     release, close = response.release, response.close
 
-    def watched_release() -> Any:
-        _end(exchange, content, decoded)
-        return release()
+    def watched_release(self: Any) -> Any:
+        if (exchange := self.__dict__.get(_WATCH)) is not None:
+            exchange.finish(CLOSED)
+        return release(self)
 
-    def watched_close() -> Any:
-        _end(exchange, content, decoded)
-        return close()
+    def watched_close(self: Any) -> Any:
+        if (exchange := self.__dict__.get(_WATCH)) is not None:
+            exchange.finish(CLOSED)
+        return close(self)
 
-    response.release, response.close = watched_release, watched_close
-    weakref.finalize(response, exchange.finish, CLOSED).atexit = False
-
-
-def _end(exchange: Exchange, content: Any, decoded: bool) -> None:
-    with guard:
-        exchange.finish(None if content.at_eof() else CLOSED, decoded=decoded)
-
-
-class WatchedContent:
-    """A `StreamReader` that reports what is read from it. Everything else is the reader's own."""
-
-    def __init__(self, content: Any, exchange: Exchange, decoded: bool) -> None:
-        self._content = content
-        self._exchange = exchange
-        self._decoded = decoded
-
-    def __getattr__(self, name: str) -> Any:
-        if name in ("_content", "_exchange", "_decoded"):
-            raise AttributeError(name)
-        return getattr(self._content, name)
-
-    async def _pass(self, reading: Awaitable[bytes]) -> bytes:
-        try:
-            data = await reading
-        except BaseException as error:
-            self._exchange.fail(error)
-            raise
-        self._note(data)
-        return data
-
-    def _note(self, data: bytes) -> None:
-        self._exchange.chunk(data)
-        if self._content.at_eof():
-            self._exchange.finish(decoded=self._decoded)
-
-    async def read(self, n: int = -1) -> bytes:
-        return await self._pass(self._content.read(n))
-
-    async def readany(self) -> bytes:
-        return await self._pass(self._content.readany())
-
-    async def readexactly(self, n: int) -> bytes:
-        return await self._pass(self._content.readexactly(n))
-
-    async def readline(self, **options: Any) -> bytes:
-        return await self._pass(self._content.readline(**options))
-
-    async def readuntil(self, *args: Any, **options: Any) -> bytes:
-        return await self._pass(self._content.readuntil(*args, **options))
-
-    async def readchunk(self) -> tuple[bytes, bool]:
-        try:
-            data, end = await self._content.readchunk()
-        except BaseException as error:
-            self._exchange.fail(error)
-            raise
-        self._note(data)
-        return data, end
-
-    def read_nowait(self, n: int = -1) -> bytes:
-        data: bytes = self._content.read_nowait(n)
-        self._note(data)
-        return data
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self._until_empty(self.readline)
-
-    def iter_any(self) -> AsyncIterator[bytes]:
-        return self._until_empty(self.readany)
-
-    def iter_chunked(self, n: int) -> AsyncIterator[bytes]:
-        return self._until_empty(lambda: self.read(n))
-
-    async def iter_chunks(self) -> AsyncIterator[tuple[bytes, bool]]:
-        while True:
-            data, end = await self.readchunk()
-            if not data and not end:
-                return
-            yield data, end
-
-    @staticmethod
-    async def _until_empty(read: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
-        while data := await read():
-            yield data
+    patch(response, "release", watched_release)
+    patch(response, "close", watched_close)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from unspool.capture.exchange import CLOSED, Exchange, begin
-from unspool.capture.flow import QUIET, quiet
+from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
 
 __all__ = ["install"]
@@ -25,9 +25,10 @@ def install(module: Any, patch: Patch) -> None:
     send, asend = module.Client._send_single_request, module.AsyncClient._send_single_request
 
     def send_single_request(self: Any, request: Any) -> Any:
-        exchange = _begin(name, request, sync_stream, async_stream)
+        exchange = _begin(name, request)
         if exchange is None:
             return send(self, request)
+        upload = _watch_upload(request, exchange, sync_stream)
         token = QUIET.set(True)
         try:
             response = send(self, request)
@@ -35,16 +36,20 @@ def install(module: Any, patch: Patch) -> None:
             exchange.fail(error)
             raise
         finally:
-            QUIET.reset(token)
+            leave(QUIET, token)
+            if upload is not None:
+                request.stream = upload
         with guard:
             _note_headers(exchange, response)
-            response.stream = sync_stream(response.stream, exchange)
+            if not _is_read(response, exchange):
+                response.stream = sync_stream(response.stream, exchange)
         return response
 
     async def async_send_single_request(self: Any, request: Any) -> Any:
-        exchange = _begin(name, request, sync_stream, async_stream)
+        exchange = _begin(name, request)
         if exchange is None:
             return await asend(self, request)
+        upload = _watch_upload(request, exchange, async_stream)
         token = QUIET.set(True)
         try:
             response = await asend(self, request)
@@ -52,28 +57,36 @@ def install(module: Any, patch: Patch) -> None:
             exchange.fail(error)
             raise
         finally:
-            QUIET.reset(token)
+            leave(QUIET, token)
+            if upload is not None:
+                request.stream = upload
         with guard:
             _note_headers(exchange, response)
-            response.stream = async_stream(response.stream, exchange)
+            if not _is_read(response, exchange):
+                response.stream = async_stream(response.stream, exchange)
         return response
 
     patch(module.Client, "_send_single_request", send_single_request)
     patch(module.AsyncClient, "_send_single_request", async_send_single_request)
 
 
-def _begin(client: str, request: Any, sync_stream: Any, async_stream: Any) -> Exchange | None:
-    exchange = None
+def _begin(client: str, request: Any) -> Exchange | None:
     with guard:
-        body = request.__dict__.get("_content")
-        exchange = begin(client, request.method, str(request.url), _pairs(request.headers), body)
-        if exchange is not None and body is None:
-            # A streamed upload: keep a copy as the transport reads it.
-            if hasattr(request.stream, "__aiter__") and not hasattr(request.stream, "__iter__"):
-                request.stream = async_stream(request.stream, _Upload(exchange))
-            elif not hasattr(request.stream, "__aiter__"):
-                request.stream = sync_stream(request.stream, _Upload(exchange))
-    return exchange
+        return begin(
+            client, request.method, str(request.url), _pairs(request.headers), request.__dict__.get("_content")
+        )
+    return None
+
+
+def _watch_upload(request: Any, exchange: Exchange, stream: Any) -> Any:
+    """Keep a copy of a streamed upload as the transport reads it; gives the request's own stream, to be put back."""
+    if exchange.request_body is not None:
+        return None
+    with guard:
+        own = request.stream
+        request.stream = stream(own, _Upload(exchange))
+        return own
+    return None
 
 
 def _pairs(headers: Any) -> list[tuple[str, str]]:
@@ -85,24 +98,32 @@ def _note_headers(exchange: Exchange, response: Any) -> None:
     exchange.headers(response.status_code, response.reason_phrase, _pairs(response.headers))
 
 
+def _is_read(response: Any, exchange: Exchange) -> bool:
+    """Whether the response has its content already (transports made for tests): then nobody will iterate its stream."""
+    if not hasattr(response, "_content"):
+        return False
+    exchange.decoded = True
+    exchange.chunk(response.content)
+    exchange.finish()
+    return True
+
+
 class _Upload:
-    """Takes the place of an exchange in a wrapped request stream: collects what was sent."""
+    """Takes the place of an exchange in a wrapped request stream: hands on what was sent."""
+
+    done = True  # nothing is left to be written when the stream is dropped
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._parts: list[bytes] = []
-        self.done = False
 
     def chunk(self, data: bytes) -> None:
-        self._parts.append(bytes(data))
+        self._exchange.late_request_body(data)
 
     def finish(self, ended: str | None = None) -> None:
-        self.done = True
-        if ended is None:
-            self._exchange.late_request_body(b"".join(self._parts))
+        """Nothing to do: how much was sent shows in the body."""
 
     def fail(self, error: BaseException) -> None:
-        self.done = True
+        """Nothing to do: the request fails with it."""
 
 
 def _stream_classes(module: Any) -> tuple[Any, Any]:
@@ -150,9 +171,8 @@ def _stream_classes(module: Any) -> tuple[Any, Any]:
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
             exchange = self._exchange
-            stream = self._stream.__aiter__()
             try:
-                async for data in stream:
+                async for data in self._stream:
                     exchange.chunk(data)
                     yield data
             except GeneratorExit:
@@ -161,10 +181,6 @@ def _stream_classes(module: Any) -> tuple[Any, Any]:
             except BaseException as error:
                 exchange.fail(error)
                 raise
-            finally:
-                aclose = getattr(stream, "aclose", None)
-                if aclose is not None:
-                    await aclose()
             exchange.finish()
 
         async def aclose(self) -> None:

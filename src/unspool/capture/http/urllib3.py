@@ -1,31 +1,45 @@
 """`urllib3` 2, and so `requests` and `botocore`: every single attempt of a connection pool.
 
-The seam is `HTTPConnectionPool._make_request`, below urllib3's own retries and redirects. The response's raw reads are
-watched (`_raw_read` for plain bodies, `_handle_chunk` for chunked ones), before decoding.
+The seam is `HTTPConnectionPool._make_request`, below urllib3's own retries and redirects. The raw reads of the response
+are watched before decoding: `_raw_read` for plain bodies, `_handle_chunk` for chunked ones. These are methods of the
+class that look for an exchange on the response: nothing put on the response itself refers back to it, so that an
+abandoned one is collected, and its connection released, at the moment it would have been without us.
 """
 
 from __future__ import annotations
 
+import io
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from unspool.capture.exchange import CLOSED, Exchange, begin
-from unspool.capture.flow import QUIET
+from unspool.capture.flow import QUIET, leave
 from unspool.capture.guard import guard
 
 __all__ = ["install"]
 
 Patch = Callable[[Any, str, Any], None]
 
+_WATCH = "_unspool_watch"
+# The exchange whose response is being made: urllib3 may read the whole body while it makes the object.
+_making: ContextVar[Exchange | None] = ContextVar("unspool_urllib3", default=None)
+
 
 def install(module: Any, patch: Patch) -> None:
     """Patch `urllib3.connectionpool`."""
+    import urllib3
+    from urllib3.response import HTTPResponse
+
     pool = module.HTTPConnectionPool
-    original = pool._make_request
-    if not hasattr(module.HTTPConnectionPool, "_make_request") or not _is_version_2():
-        guard.warn("urllib3 1.x is not recorded; requests made through it are missing. Upgrade: pip install 'urllib3>=2'")
+    if str(urllib3.__version__).split(".", 1)[0] != "2":
+        guard.warn(
+            "urllib3 1.x is not recorded; requests made through it are missing. Upgrade: pip install 'urllib3>=2'"
+        )
         return
+    _watch_responses(HTTPResponse, patch)
+    original = pool._make_request
 
     def make_request(
         self: Any, conn: Any, method: str, url: str, body: Any = None, headers: Any = None, *args: Any, **kwargs: Any
@@ -33,28 +47,29 @@ def install(module: Any, patch: Patch) -> None:
         exchange = None
         with guard:
             exchange = begin("urllib3", method, _absolute(self, url), _pairs(self, headers), _bytes_of(body))
+            if exchange is not None and exchange.request_body is None:
+                body = _watched_body(body, exchange)
         if exchange is None:
             return original(self, conn, method, url, body, headers, *args, **kwargs)
-        token = QUIET.set(True)
+        quiet_token, making_token = QUIET.set(True), _making.set(exchange)
         try:
             response = original(self, conn, method, url, body, headers, *args, **kwargs)
         except BaseException as error:
             exchange.fail(error)
             raise
         finally:
-            QUIET.reset(token)
+            leave(_making, making_token)
+            leave(QUIET, quiet_token)
         with guard:
-            exchange.headers(response.status, response.reason, list(response.headers.items()))
-            _watch(response, exchange)
+            watch = _attach(response, exchange)
+            if response._fp is None or response.length_remaining == 0:  # HEAD, 204, or read while it was made
+                watch.finish()
         return response
 
     patch(pool, "_make_request", make_request)
 
 
-def _is_version_2() -> bool:
-    import urllib3
-
-    return str(urllib3.__version__).split(".", 1)[0] == "2"
+# --- the request -----------------------------------------------------------------------------------------------------
 
 
 def _absolute(pool: Any, url: str) -> str:
@@ -78,68 +93,158 @@ def _text(value: Any) -> str:
 def _bytes_of(body: Any) -> bytes | None:
     if body is None:
         return b""
-    if isinstance(body, (bytes, bytearray)):
+    if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
     if isinstance(body, str):
         return body.encode("utf-8", "surrogatepass")
     return None  # a file or an iterator: reading it would take it away from the request
 
 
-def _watch(response: Any, exchange: Exchange) -> None:
-    """Follow the reads of a response until its body ends, it is closed, or it is collected."""
-    if isinstance(response._body, bytes) or response._fp is None:
-        exchange.chunk(response._body or b"")
-        exchange.finish(decoded=bool(response._body))
-        return
-    raw_read, handle_chunk = response._raw_read, response._handle_chunk
+def _watched_body(body: Any, exchange: Exchange) -> Any:
+    """A streamed upload of which a copy is kept as it is read."""
+    if isinstance(body, io.TextIOBase):
+        return body  # urllib3 encodes these, and asks for the type
+    return _WatchedFile(body, exchange) if hasattr(body, "read") else _watched_pieces(body, exchange)
+
+
+class _WatchedFile:
+    """A file being uploaded."""
+
+    def __init__(self, file: Any, exchange: Exchange) -> None:
+        self._file = file
+        self._exchange = exchange
+
+    def read(self, *args: Any) -> Any:
+        data = self._file.read(*args)
+        self._exchange.late_request_body(data)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def _watched_pieces(pieces: Iterable[Any], exchange: Exchange) -> Iterator[Any]:
+    for piece in pieces:
+        exchange.late_request_body(piece)
+        yield piece
+
+
+# --- the response ----------------------------------------------------------------------------------------------------
+
+
+class _Watch:
+    """What is known of a response being read: its exchange, and whether a read is under way."""
+
+    __slots__ = ("exchange", "reading", "whole")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.reading = False
+        self.whole = False
+
+    def finish(self) -> None:
+        self.whole = True
+        self.exchange.finish()
+
+    def failed(self, error: BaseException) -> None:
+        # http.client had a part of what it was asked for, and gives that with its exception only.
+        seen: BaseException | None = error
+        while seen is not None:
+            if isinstance(partial := getattr(seen, "partial", None), bytes):
+                self.exchange.chunk(partial)
+                break
+            seen = seen.__cause__ or seen.__context__
+        self.exchange.fail(error)
+
+    def closed(self) -> None:
+        # Inside a read, urllib3 releases the connection before it hands the last bytes on: those come first.
+        if not self.reading:
+            self.exchange.finish(None if self.whole else CLOSED)
+
+
+def _attach(response: Any, exchange: Exchange) -> _Watch:
+    watch: _Watch | None = response.__dict__.get(_WATCH)
+    if watch is None:
+        watch = _Watch(exchange)
+        setattr(response, _WATCH, watch)
+        exchange.headers(response.status, response.reason, list(response.headers.items()))
+        weakref.finalize(response, watch.closed).atexit = False
+    return watch
+
+
+def _watch_of(response: Any) -> _Watch | None:
+    watch: _Watch | None = response.__dict__.get(_WATCH)
+    if watch is None and (exchange := _making.get()) is not None:
+        with guard:
+            return _attach(response, exchange)
+    return watch
+
+
+def _watch_responses(response: Any, patch: Patch) -> None:
+    raw_read, handle_chunk, update_length = response._raw_read, response._handle_chunk, response._update_chunk_length
     release_conn, close = response.release_conn, response.close
 
-    def watched_raw_read(*args: Any, **kwargs: Any) -> Any:
+    def watched_raw_read(self: Any, *args: Any, **kwargs: Any) -> Any:
+        watch = _watch_of(self)
+        if watch is None:
+            return raw_read(self, *args, **kwargs)
+        watch.reading = True
         try:
-            data = raw_read(*args, **kwargs)
+            data = raw_read(self, *args, **kwargs)
         except BaseException as error:
-            exchange.fail(error)
+            watch.failed(error)
             raise
-        exchange.chunk(data or b"")
-        if response.length_remaining == 0 or _fp_is_closed(response):
-            exchange.finish(_how_it_ended(response))
+        finally:
+            watch.reading = False
+        watch.exchange.chunk(data or b"")
+        # http.client closes its side when it has given the last byte, and only then.
+        if self.length_remaining == 0 or _is_read_out(self):
+            watch.finish()
         return data
 
-    def watched_handle_chunk(*args: Any, **kwargs: Any) -> Any:
+    def watched_handle_chunk(self: Any, *args: Any, **kwargs: Any) -> Any:
+        watch = _watch_of(self)
         try:
-            data = handle_chunk(*args, **kwargs)
+            data = handle_chunk(self, *args, **kwargs)
         except BaseException as error:
-            exchange.fail(error)
+            if watch is not None:
+                watch.failed(error)
             raise
-        exchange.chunk(data or b"")
+        if watch is not None:
+            watch.exchange.chunk(data or b"")
         return data
 
-    def watched_release() -> Any:
-        # Called when the original response is closed, that is at its end, or by `close` before it.
-        exchange.finish(_how_it_ended(response))
-        return release_conn()
+    def watched_update_length(self: Any) -> None:
+        watch = _watch_of(self)
+        try:
+            update_length(self)
+        except BaseException as error:
+            if watch is not None:
+                watch.failed(error)
+            raise
+        if watch is not None and self.chunk_left == 0:
+            watch.finish()
 
-    def watched_close() -> Any:
-        exchange.finish(_how_it_ended(response))
-        return close()
+    def watched_release(self: Any) -> None:
+        if (watch := self.__dict__.get(_WATCH)) is not None:
+            watch.closed()
+        release_conn(self)
 
-    response._raw_read = watched_raw_read
-    response._handle_chunk = watched_handle_chunk
-    response.release_conn = watched_release
-    response.close = watched_close
-    # The closures hold the response, so it is collected with them as a cycle; the finalizer holds only the exchange.
-    weakref.finalize(response, exchange.finish, CLOSED).atexit = False
+    def watched_close(self: Any) -> None:
+        if (watch := self.__dict__.get(_WATCH)) is not None:
+            watch.closed()
+        close(self)
+
+    patch(response, "_raw_read", watched_raw_read)
+    patch(response, "_handle_chunk", watched_handle_chunk)
+    patch(response, "_update_chunk_length", watched_update_length)
+    patch(response, "release_conn", watched_release)
+    patch(response, "close", watched_close)
 
 
-def _fp_is_closed(response: Any) -> bool:
+def _is_read_out(response: Any) -> bool:
     fp = response._fp
-    return fp is None or bool(getattr(fp, "isclosed", lambda: getattr(fp, "closed", False))())
-
-
-def _how_it_ended(response: Any) -> str | None:
-    """None when the whole body came: its length is used up, its last chunk seen, or it lasts until the end."""
-    if response.length_remaining is not None and not response.chunked:
-        return None if response.length_remaining == 0 else CLOSED
-    if response.chunked:
-        return None if response.chunk_left == 0 or _fp_is_closed(response) else CLOSED
-    return None if _fp_is_closed(response) else CLOSED
+    if fp is None:
+        return True
+    is_closed = getattr(fp, "isclosed", None)
+    return bool(is_closed()) if is_closed is not None else bool(getattr(fp, "closed", False))

@@ -1,0 +1,261 @@
+"""A recorded command: start it, outlive it, find what it recorded."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+
+from unspool.cli.follow import pid_in
+from unspool.cli.terminal import note
+from unspool.errors import CorruptRecording, StoreError, UsageError
+from unspool.events import RecordMetadata, RecordStatus
+from unspool.recording.manager import RecordManager
+from unspool.recording.metadata import write_metadata
+from unspool.store import Store, new_hex_id
+
+__all__ = ["AUDIT_KINDS", "Launch", "audit_kinds"]
+
+AUDIT_KINDS: Final = ("file", "process", "net")
+_SYNC_S: Final = 1.0
+# A terminal sends these to the command too, because it is in our process group: passing them on would double them.
+_FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
+_FORWARDED: Final = (*_FROM_TERMINAL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def audit_kinds(text: str) -> list[str]:
+    """The kinds named in a `--trace` list.
+
+    Raises:
+        UsageError: one of them does not exist.
+    """
+    kinds = [part.strip() for part in text.split(",") if part.strip() and part.strip() != "none"]
+    wrong = [kind for kind in kinds if kind not in AUDIT_KINDS]
+    if wrong:
+        raise UsageError(f"--trace does not know {', '.join(wrong)}. It takes: {', '.join(AUDIT_KINDS)}, or none.")
+    return kinds
+
+
+class Launch:
+    """A recorded command: start it, wait for it, find what it recorded.
+
+    A store that cannot be made is said once, and the command runs unrecorded: recording never keeps an agent from its
+    work.
+
+    Args:
+        argv: the command and its arguments.
+        store: where recordings go.
+        name: the intent of the agent process; its command line by default.
+        audit: which of `process`, `net`, `file` to record.
+
+    Raises:
+        UsageError: the command does not exist or cannot be executed.
+    """
+
+    def __init__(self, argv: Sequence[str], *, store: Store, name: str | None, audit: Sequence[str]) -> None:
+        from unspool.capture.environment import variables
+        from unspool.capture.process import Lineage
+
+        if not argv:
+            raise UsageError("no command given. Put it after --, for example: unspool run -- python agent.py")
+        if shutil.which(argv[0]) is None:
+            raise UsageError(
+                f"{argv[0]}: command not found or not executable. Give a program, for example: python agent.py"
+            )
+        self.argv = list(argv)
+        self.store = store
+        self.trace_id = new_hex_id()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.is_recorded = True
+        self.env = dict(os.environ)
+        try:
+            store.ensure()
+        except StoreError as exc:
+            self.is_recorded = False
+            note(f"unspool: {exc} The command runs unrecorded.")
+        else:
+            # Nothing of an outer run is handed on: this command is the root of a trace of its own.
+            lineage = Lineage(store=str(store.path), trace_id=self.trace_id, intent=name, audit=list(audit))
+            self.env |= variables(lineage, os.environ.get("PYTHONPATH"))
+            self.env |= _msgspec_folder()
+        self.first_pid = _last_pid(store) + 1
+        self._foreign: set[str] = set()
+        self._ended: dict[str, RecordMetadata] = {}
+        self._synced: dict[Path, int] = {}
+        self._lock = threading.Lock()
+
+    # --- the command -------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the command on this process' own stdin, stdout and stderr.
+
+        Raises:
+            UsageError: it cannot be executed.
+        """
+        try:
+            self.process = subprocess.Popen(self.argv, env=self.env)
+        except OSError as exc:
+            raise UsageError(f"{self.argv[0]}: {exc.strerror or exc}") from exc
+
+    def run(self) -> int:
+        """Start the command and wait for it, passing signals on; its exit code as a shell has it (128+N: signal N).
+
+        Raises:
+            UsageError: it cannot be executed.
+        """
+        stop = threading.Event()
+        with _Signals() as signals:
+            self.start()
+            assert self.process is not None
+            signals.pass_to(self.process)
+            syncer = threading.Thread(target=self._sync_until, args=(stop,), name="unspool-sync", daemon=True)
+            syncer.start()
+            code = self.process.wait()
+        stop.set()
+        syncer.join(timeout=5)
+        self._note_exit(code)
+        return code if code >= 0 else 128 - code
+
+    # --- what it recorded --------------------------------------------------------------------------------------------
+
+    def records(self) -> list[RecordMetadata]:
+        """Metadata of what this run has recorded so far, in order of start. Cheap, however many others there are."""
+        with self._lock:
+            mine = [found for name in self._new_names() if (found := self._describe(name)) is not None]
+        return sorted(mine, key=lambda one: one.pid)
+
+    def _new_names(self) -> list[str]:
+        """Recordings made since we began: PIDs only ever grow in a store."""
+        try:
+            names = os.listdir(self.store.records)
+        except OSError:  # not there yet, or removed under the running agent
+            return []
+        return [name for name in names if name not in self._foreign and pid_in(name) >= self.first_pid]
+
+    def _describe(self, name: str) -> RecordMetadata | None:
+        if name in self._ended:
+            return self._ended[name]
+        metadata = RecordManager(self.store.records)._describe(self.store.records / name)
+        if metadata is None:
+            return None  # not written yet
+        if metadata.trace_id != self.trace_id:
+            self._foreign.add(name)
+            return None
+        if metadata.status is not RecordStatus.RECORDING:
+            self._ended[name] = metadata
+        return metadata
+
+    def _sync_until(self, stop: threading.Event) -> None:
+        """Have the disk keep up, from outside the agent."""
+        while not stop.wait(_SYNC_S):
+            self._sync()
+        self._sync()
+
+    def _sync(self) -> None:
+        for metadata in self.records():
+            for name in ("messages.jsonl", "events.jsonl"):  # the pool first: events refer to it
+                path = self.store.records / metadata.record_id / name
+                with contextlib.suppress(OSError):  # removed under us; power loss cannot harm it any more
+                    self._sync_file(path)
+
+    def _sync_file(self, path: Path) -> None:
+        size = path.stat().st_size
+        if self._synced.get(path) == size:
+            return
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self._synced[path] = size
+
+    def _note_exit(self, code: int) -> None:
+        """Write the exit code into the metadata of the process that was started (not of sub-agents inside it)."""
+        assert self.process is not None
+        os_pid = self.process.pid
+        for metadata in self.records():
+            if metadata.os_pid == os_pid and metadata.status is not RecordStatus.RECORDING:
+                shell_code = code if code >= 0 else 128 - code
+                changed = msgspec.structs.replace(metadata, exit_code=shell_code)
+                with contextlib.suppress(
+                    OSError, CorruptRecording
+                ):  # read-only or full: the recording is whole without
+                    write_metadata(self.store.records / metadata.record_id, changed, durable=True)
+                    self._ended[metadata.record_id] = changed
+                return
+
+
+class _Signals:
+    """While it is entered, signals to this process go to the command, also those that came before it had started.
+
+    Ignored ones stay ignored (nohup), in the command too. Stopping and continuing (Ctrl-Z, fg) keep their default: the
+    shell sees us stop together with the command.
+    """
+
+    def __init__(self) -> None:
+        self._old: dict[int, Any] = {}
+        self._early: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def pass_to(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+        for number in self._early:
+            self._handle(number, None)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._process is None:
+            self._early.append(number)
+        elif not (number in _FROM_TERMINAL and _is_foreground()):
+            self._process.send_signal(number)  # a process that has ended is not signalled
+
+    def __enter__(self) -> _Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in _FORWARDED:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+def _is_foreground() -> bool:
+    """Whether a terminal sends its signals to our process group. Standard input need not be that terminal."""
+    try:
+        fd = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:  # no controlling terminal
+        return False
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _last_pid(store: Store) -> int:
+    """The highest PID given out so far."""
+    try:
+        text = (store.path / "pid").read_text().strip()
+        return int(text) if text.isdigit() else 0
+    except (OSError, ValueError):
+        return 0
+
+
+def _msgspec_folder() -> dict[str, str]:
+    """Where an agent without msgspec may load ours from; its interpreter refuses it if the ABI differs."""
+    spec = importlib.util.find_spec("msgspec")
+    if spec is None or spec.origin is None:
+        return {}
+    return {"UNSPOOL_MSGSPEC": str(Path(spec.origin).parent.parent)}

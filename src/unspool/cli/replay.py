@@ -1,0 +1,71 @@
+"""`unspool replay`: the interactive line debugger."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+
+import click
+
+from unspool.cli.options import Command, json_option, recording_argument, store_option
+from unspool.cli.terminal import is_terminal, use_color
+from unspool.recording.address import resolve
+from unspool.recording.reader import RecordReader
+from unspool.replay import LineDebugger, ReplaySession
+from unspool.replay.prompt import CommandInput, PipedInput, TerminalInput
+from unspool.store import find_store
+
+__all__ = ["replay"]
+
+HISTORY_NAME = "replay_history"
+
+
+@click.command(cls=Command)
+@recording_argument("recording", metavar="REC[@POINT]")
+@store_option
+@json_option
+@click.pass_context
+def replay(context: click.Context, recording: str, store: str | None, as_json: bool) -> None:
+    """Step through a recording, forwards and backwards.
+
+    Commands: next, prev, step-next, step-prev, goto N, find TEXT, next-error, list, print, context, where, info, help,
+    quit; unique beginnings are enough and an empty line repeats the last motion. They can be piped in; then the exit
+    code is 1 if one of them failed. With --json each command gives one JSON object on a line.
+
+    \b
+        unspool replay last
+        unspool replay 12@call:3
+        echo "next-error" | unspool replay last
+    """
+    place = find_store(store)
+    address = resolve(place, recording)
+    interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout) and not as_json
+    with RecordReader(address.record_dir, live=True) as reader, ExitStack() as stack:
+        source: CommandInput = PipedInput(sys.stdin)
+        if interactive:
+            source = stack.enter_context(TerminalInput(place.path / HISTORY_NAME))
+        session = ReplaySession(reader)
+        if address.point is not None:
+            seq_num = address.point.seq_num(reader)
+            if as_json:
+                session.goto(seq_num)
+            else:
+                source = _Starting(f"goto {seq_num}", source)
+        debugger = LineDebugger(
+            session, reader, sys.stdout, interactive=interactive, color=use_color() and not as_json, json=as_json
+        )
+        code = debugger.run(source)
+    context.exit(code)
+
+
+class _Starting:
+    """Commands with one before them, as if it had been typed."""
+
+    def __init__(self, first: str, rest: CommandInput) -> None:
+        self._first: str | None = first
+        self._rest = rest
+
+    def read_line(self, prompt: str) -> str:
+        """The next line."""
+        first, self._first = self._first, None
+        return self._rest.read_line(prompt) if first is None else first

@@ -1,0 +1,259 @@
+"""Why a trace was slow, dear or wrong: the critical path, the hotspots, and where the errors began.
+
+All of it is computed from the tree alone, in one pass over its spans and one walk along the critical path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from operator import itemgetter
+from typing import Any, Final
+
+from msgspec import Struct
+
+from unspool.events import SpanID, TraceID
+from unspool.recording.lines import encode_json
+from unspool.trace.critical import CriticalSegment, critical_path, in_start_order
+from unspool.trace.errors_chain import ErrorChain, ErrorLink, chains_of, error_message
+from unspool.trace.spans import NS_PER_MS, Span, SpanStatus, interval_of, is_failing
+from unspool.trace.tree import SpanNode, SpanTree, metadata_of
+
+__all__ = ["TOP", "BlameEntry", "BlameResult", "BlameSummary", "analyze_trace"]
+
+TOP: Final = 3  # entries of a hotspot list, as in the seed
+
+
+class BlameEntry(Struct):
+    """A hotspot. `percentage` is its part of the trace's duration, tokens or cost; `rank` counts from 1.
+
+    `self_time` is the time of the span that none of its children covers, in nanoseconds.
+    """
+
+    span: Span
+    percentage: float
+    rank: int
+    self_time: int = 0
+
+
+class BlameSummary(Struct):
+    """Totals, without a synthetic root. `critical_path_pct` is at most 100, and less where spans outlive the root.
+
+    `total_cost_usd` is None when no span has a cost.
+    """
+
+    total_spans: int = 0
+    error_spans: int = 0
+    total_duration: int = 0
+    total_tokens: int = 0
+    critical_path_pct: float = 0.0
+    total_cost_usd: float | None = None
+
+
+class BlameResult(Struct):
+    """The analysis of one trace. Durations in nanoseconds.
+
+    `critical_segments` cut the root's interval into parts; `critical_path` has the spans of these parts once each, the
+    root first; `critical_duration` is their sum. Chains are in the order in which their errors began.
+    """
+
+    trace_id: TraceID = ""
+    critical_path: list[SpanNode] = []
+    critical_duration: int = 0
+    duration_hotspots: list[BlameEntry] = []
+    token_hotspots: list[BlameEntry] = []
+    cost_hotspots: list[BlameEntry] = []
+    error_chains: list[ErrorChain] = []
+    handled_errors: list[ErrorChain] = []
+    summary: BlameSummary = BlameSummary()
+    critical_segments: list[CriticalSegment] = []
+
+    def critical_times(self) -> list[int]:
+        """Nanoseconds on the critical path of each span of `critical_path`."""
+        times: dict[int, int] = {}
+        for part in self.critical_segments:
+            times[id(part.span)] = times.get(id(part.span), 0) + part.duration
+        return [times.get(id(node.span), 0) for node in self.critical_path]
+
+    def to_json(self) -> bytes:
+        """The wire form: the seed's keys and units, exact nanoseconds beside them."""
+        path = zip(self.critical_path, self.critical_times(), strict=True)
+        summary = self.summary
+        return encode_json(
+            {
+                "trace_id": self.trace_id,
+                "critical_path": [_path_wire(node.span, time_ns) for node, time_ns in path],
+                "critical_duration_ms": self.critical_duration // NS_PER_MS,
+                "duration_hotspots": [_entry_wire(entry) for entry in self.duration_hotspots],
+                "token_hotspots": [_entry_wire(entry) for entry in self.token_hotspots],
+                "error_chains": [_chain_wire(chain) for chain in self.error_chains],
+                "summary": {
+                    "total_spans": summary.total_spans,
+                    "error_spans": summary.error_spans,
+                    "total_duration_ms": summary.total_duration // NS_PER_MS,
+                    "total_tokens": summary.total_tokens,
+                    "critical_path_pct": summary.critical_path_pct,
+                    "total_duration_ns": summary.total_duration,
+                    "total_cost_usd": summary.total_cost_usd,
+                },
+                "critical_duration_ns": self.critical_duration,
+                "critical_segments": [_segment_wire(part) for part in self.critical_segments],
+                "cost_hotspots": [_entry_wire(entry) for entry in self.cost_hotspots],
+                "handled_errors": [_chain_wire(chain) for chain in self.handled_errors],
+            }
+        )
+
+
+def analyze_trace(
+    tree: SpanTree | None, *, top: int = TOP, proven: Iterable[tuple[SpanID, SpanID]] = ()
+) -> BlameResult | None:
+    """Which spans explain the duration, the tokens, the cost and the failure of a trace; None without a tree.
+
+    Args:
+        top: how many hotspots of each kind.
+        proven: pairs (earlier, later) of span ids whose order is forced by data; see `unspool.trace.critical`.
+
+    Raises:
+        ValueError: `top` is negative.
+    """
+    if tree is None:
+        return None
+    if top < 0:
+        raise ValueError(f"top must not be negative, got {top}")
+    metadata = tree.metadata
+    if not metadata.total_spans:  # a tree made by hand
+        metadata = metadata_of([node.span for node, _ in tree.walk()])
+    until = metadata.end_time_ns
+    segments, path = critical_path(tree.root, until, proven)
+    critical_duration = sum(part.end_ns - part.start_ns for part in segments)
+    found = _survey(tree.root, until, top)
+    error_chains, handled_errors = chains_of(found.origins, until)
+    total = metadata.total_duration
+    return BlameResult(
+        trace_id=tree.trace_id,
+        critical_path=path,
+        critical_duration=critical_duration,
+        duration_hotspots=found.slow.entries(total),
+        token_hotspots=found.hungry.entries(found.tokens),
+        cost_hotspots=found.dear.entries(found.cost or 0.0),
+        error_chains=error_chains,
+        handled_errors=handled_errors,
+        summary=BlameSummary(
+            total_spans=found.spans,
+            error_spans=found.errors,
+            total_duration=total,
+            total_tokens=found.tokens,
+            critical_path_pct=_pct(critical_duration, total),
+            total_cost_usd=found.cost,
+        ),
+        critical_segments=segments,
+    )
+
+
+class _Hotspots:
+    """The highest values seen. Keeps a few hundred candidates, so that most spans cost one comparison."""
+
+    __slots__ = ("_candidates", "_top", "floor")
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._candidates: list[tuple[float, int, SpanID, Span, int]] = []
+        self.floor: float = 0  # a value below this is in no list; nor is 0
+
+    def add(self, value: float, span: Span, self_time: int) -> None:
+        self._candidates.append((-value, span.start_time_ns, span.span_id, span, self_time))
+        if len(self._candidates) >= 256 + 2 * self._top:
+            self._prune()
+
+    def _prune(self) -> None:
+        self._candidates.sort(key=itemgetter(0, 1, 2))
+        del self._candidates[self._top :]
+        if self._candidates:
+            self.floor = -self._candidates[-1][0]
+
+    def entries(self, total: float) -> list[BlameEntry]:
+        self._prune()
+        return [
+            BlameEntry(span, _pct(-negative, total), rank, self_time)
+            for rank, (negative, _, _, span, self_time) in enumerate(self._candidates, 1)
+        ]
+
+
+class _Survey:
+    """What one pass over all spans finds."""
+
+    __slots__ = ("cost", "dear", "errors", "hungry", "origins", "slow", "spans", "tokens")
+
+    def __init__(self, top: int) -> None:
+        self.slow, self.hungry, self.dear = _Hotspots(top), _Hotspots(top), _Hotspots(top)
+        self.spans = self.errors = self.tokens = 0
+        self.cost: float | None = None
+        self.origins: list[ErrorLink] = []
+
+
+def _survey(root: SpanNode, until: int, top: int) -> _Survey:
+    found = _Survey(top)
+    slow, hungry, dear = found.slow, found.hungry, found.dear
+    links: dict[int, ErrorLink] = {}  # of failing spans, by the identity of their node
+    if is_failing(root.span):
+        links[id(root)] = ErrorLink(root.span, None, None)
+    stack = [root]
+    while stack:
+        node = stack.pop()
+        span = node.span
+        start, end = interval_of(span, until)
+        own = end - start
+        failed = links.get(id(node))
+        is_origin = failed is not None
+        if node.children:
+            stack.extend(node.children)
+            own -= _covered(node.children, start, end, until)
+            for child in node.children:
+                if child.span.status in _FAILING:
+                    links[id(child)] = ErrorLink(child.span, failed, span)
+                    is_origin = False
+        if failed is not None:
+            found.errors += 1
+            if is_origin:
+                found.origins.append(failed)
+        if span.synthetic:
+            continue
+        found.spans += 1
+        if own >= slow.floor and own:
+            slow.add(own, span, own)
+        if tokens := span.tokens_used:
+            found.tokens += tokens
+            if tokens >= hungry.floor:
+                hungry.add(tokens, span, own)
+        if (cost := span.cost_usd) is not None:
+            found.cost = (found.cost or 0.0) + cost
+            if cost >= dear.floor and cost > 0:
+                dear.add(cost, span, own)
+    return found
+
+
+_FAILING: Final = (SpanStatus.ERROR, SpanStatus.TIMEOUT)
+
+
+def _covered(children: list[SpanNode], start: int, end: int, until: int) -> int:
+    """How much of an interval is covered by at least one child."""
+    covered = 0
+    point = before = start
+    for child in children:
+        child_start, child_end = interval_of(child.span, until)
+        if child_start < before and child_start > start:  # noqa: PLR1716
+            break
+        before = child_start
+        child_end = min(child_end, end)
+        child_start = max(child_start, point)
+        if child_end > child_start:
+            covered += child_end - child_start
+            point = child_end
+    else:
+        return covered
+    intervals = sorted(interval_of(child.span, until) for child in in_start_order(children))
+    ...
+    return covered
+
+
+def _pct(part: float, whole: float) -> float:
+    return part / whole * 100 if whole > 0 else 0.0

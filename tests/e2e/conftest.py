@@ -1,0 +1,16 @@
+"""Makes `harness` and `webserver` importable under pytest's importlib mode."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+for name in ("harness", "webserver"):
+    if f"capture_{name}" not in sys.modules:
+        spec = importlib.util.spec_from_file_location(f"capture_{name}", Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[f"capture_{name}"] = module
+        spec.loader.exec_module(module)
