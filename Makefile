@@ -6,12 +6,12 @@ CONSTRAINTS := constraints.txt
 # Tests run on every core; each has a store and a server of its own.
 PYTEST_WORKERS ?= auto
 
-.PHONY: demo test test-slow bench lint format types imports docs docs-check check-python clean
+.PHONY: system-packages demo test test-slow bench lint format types imports docs docs-check check-python clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/unspool demo
 
-test: $(VENV)/dev.stamp
+test: system-packages $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,6 +49,12 @@ docs-check: $(VENV)/dev.stamp
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "unspool needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+
+# The terminal tests need tmux. On Debian as root it is installed; elsewhere the tests that need it say they were skipped.
+system-packages:
+	@command -v tmux >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 \
+	  && apt-get update -qq && apt-get install -y -qq tmux >/dev/null; } \
+	  || echo "tmux is not installed: the terminal tests will be skipped"
 
 $(VENV)/bin/python: | check-python
 	$(PYTHON) -m venv $(VENV)

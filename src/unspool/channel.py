@@ -6,14 +6,16 @@ reader that falls behind loses events (counted) instead of holding the agent up.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
 import time
 import weakref
 from collections import deque
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["EventChannel", "Subscription", "emit_event"]
 
@@ -155,6 +157,8 @@ class Subscription:
     async def aget(self, timeout: float | None = None) -> Any:
         """`get` for the running event loop. Cancelling it loses no event."""
         deadline = _deadline(timeout)
+        import asyncio  # 20 ms at the start of every agent, for the few that wait on a channel
+
         loop = asyncio.get_running_loop()
         while True:
             with self._lock:

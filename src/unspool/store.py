@@ -5,9 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import secrets
-import socket
-import string
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +30,7 @@ FORMAT_VERSION = 1
 LOCK_NAME = "writer.lock"
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_ID_ALPHABET = string.ascii_lowercase + string.digits
+_ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"  # 32 characters: five bits of a random byte choose one
 _STAMP = "%Y%m%dT%H%M%S"
 _PID_MAX = 1 << 62
 
@@ -51,13 +48,13 @@ def check_id(kind: str, value: str) -> str:
 
 def new_hex_id() -> str:
     """16 bytes of the operating system's generator as 32 lower-case hex characters (a W3C trace id)."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def new_record_id(pid: int) -> str:
     """`<pid>-<UTC time>-<4 random characters>`: sorts by time within a PID, never meets another of the same second."""
     stamp = datetime.now(UTC).strftime(_STAMP)
-    return f"{pid}-{stamp}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(4))}"
+    return f"{pid}-{stamp}-{''.join(_ID_ALPHABET[byte & 31] for byte in os.urandom(4))}"
 
 
 def time_of_record_id(record_id: str) -> datetime | None:
@@ -147,7 +144,8 @@ class Store:
                 last = int(text) if text.isdigit() else _PID_MAX
                 if last >= _PID_MAX:
                     last = self._highest_recorded_pid()
-                os.pwrite(fd, b"%-20d\n" % (last + 1), 0)
+                os.pwrite(fd, text := b"%-20d\n" % (last + 1), 0)
+                os.ftruncate(fd, len(text))
                 return last + 1
             finally:
                 fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough if another thread forked meanwhile
@@ -211,7 +209,7 @@ def os_process_start(os_pid: int) -> int | None:
 
 def host_name() -> str:
     """This machine's name, as written into metadata."""
-    return socket.gethostname()
+    return os.uname().nodename
 
 
 def wall_clock_offset_ns() -> int:

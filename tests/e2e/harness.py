@@ -1,4 +1,4 @@
-"""What end-to-end tests of capture share: agents in processes of their own, a tap on the wire, and what was recorded."""
+"""What end-to-end tests of capture share: agents in processes of their own, a tap on the wire, what was recorded."""
 
 from __future__ import annotations
 
@@ -382,7 +382,9 @@ def assert_whole(calls: Sequence[Call]) -> None:
             assert syscall.syscall.ttft is None
 
 
-def assert_same_bytes(recorded: Sequence[tuple[bytes | None, HttpResponse | None, bytes | None]], wire: Sequence[Wire]) -> None:
+def assert_same_bytes(
+    recorded: Sequence[tuple[bytes | None, HttpResponse | None, bytes | None]], wire: Sequence[Wire]
+) -> None:
     """The bodies on disk are those on the wire: all of a complete one, a beginning of one that broke off."""
     left: dict[bytes, list[Wire]] = defaultdict(list)
     for exchange in wire:

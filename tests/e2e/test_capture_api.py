@@ -287,7 +287,17 @@ with unspool.record("outer") as outer:
     assert result.stderr == b""
     assert result.lines == ["1 True True", "1 2", "co", "async", "1 0", "returned", "as ever", "1"]
     intents = [recording.metadata.intent for recording in found]
-    assert intents == ["block", "decorated", "decorated", "coroutine", "async block", "generator", "failing", "outer", "inner"]
+    assert intents == [
+        "block",
+        "decorated",
+        "decorated",
+        "coroutine",
+        "async block",
+        "generator",
+        "failing",
+        "outer",
+        "inner",
+    ]
     assert {recording.metadata.status for recording in found} == {"completed"}
     by_intent = {recording.metadata.intent: recording for recording in found}
     assert by_intent["inner"].metadata.parent == by_intent["outer"].metadata.record_id
@@ -400,7 +410,11 @@ def test_spawn(tmp_path: Path) -> None:
     assert {one.metadata.root for one in found[1:]} == {root.metadata.record_id}
     assert {one.metadata.trace_id for one in found} == {root.metadata.trace_id}
     spawned = [event.syscall for event in root.syscalls("Spawn") if event.syscall is not None]
-    assert [data.args["path"] for data in spawned][:3] == ["/dev/agent/researcher", "/dev/agent/writer", "/dev/agent/streamer"]
+    assert [data.args["path"] for data in spawned][:3] == [
+        "/dev/agent/researcher",
+        "/dev/agent/writer",
+        "/dev/agent/streamer",
+    ]
     assert spawned[-1].err == "ValueError: as ever"
     spans = {event.span_id for event in root.syscalls("Spawn")}
     assert {one.metadata.parent_span_id for one in found[1:] if one.metadata.parent == root.metadata.record_id} == spans

@@ -1,4 +1,4 @@
-"""Many callers at once, in tasks, threads and processes: every call is recorded, with its own answer and its own place."""
+"""Many callers at once, in tasks, threads and processes: each call is recorded with its own answer and place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def test_200_gathered_calls(tmp_path: Path) -> None:
     assert set(found) == {f"gather {n}" for n in range(200)}
     assert len(set(found.values())) == 200
     # Numbered by their creator, in order of creation.
-    assert [found[f"gather {n}"] for n in range(200)] == sorted(found.values(), key=lambda path: int(path.split(".")[-1]))  # type: ignore[union-attr]
+    assert [found[f"gather {n}"] for n in range(200)] == sorted(
+        found.values(), key=lambda path: int(path.split(".")[-1])
+    )  # type: ignore[union-attr]
     assert len({call.snapshot.lane for call in recording.calls}) == 200
 
 

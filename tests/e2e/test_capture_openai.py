@@ -115,7 +115,9 @@ def test_tool_calls(outcome: Outcome, scenario: str) -> None:
 def test_retries_are_calls_of_their_own_in_one_step(outcome: Outcome, scenario: str, statuses: list[int]) -> None:
     calls = outcome.calls(scenario)
     assert [call.response.status for call in calls if call.response is not None] == statuses
-    assert [call.snapshot.context.retry for call in calls if call.snapshot.context] == [False] + [True] * (len(calls) - 1)
+    assert [call.snapshot.context.retry for call in calls if call.snapshot.context] == [False] + [True] * (
+        len(calls) - 1
+    )
     assert len({call.snapshot.step for call in calls}) == 1
     numbers = [call.snapshot.call for call in calls]
     assert numbers == list(range(numbers[0] or 0, (numbers[0] or 0) + len(calls)))
@@ -154,8 +156,8 @@ def test_failures_are_recorded_as_errors(outcome: Outcome, scenario: str, status
 
 @pytest.mark.parametrize(
     "scenario",
-    ["malformed_stream", "half_read", "abandoned", "never_read", "async_half_read", "async_abandoned", "async_cancelled", "client_closed",
-     "open_at_exit"],
+    ["malformed_stream", "half_read", "abandoned", "never_read", "async_half_read", "async_abandoned",
+     "async_cancelled", "client_closed", "open_at_exit"],
 )  # fmt: skip
 def test_a_stream_left_half_way_is_recorded_as_far_as_it_came(outcome: Outcome, scenario: str) -> None:
     call = outcome.call(scenario)

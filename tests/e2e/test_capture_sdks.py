@@ -93,7 +93,9 @@ def test_anthropic_tool_calls(anthropic: Outcome, scenario: str) -> None:
 def test_anthropic_retries(anthropic: Outcome, scenario: str, statuses: list[int]) -> None:
     calls = anthropic.calls(scenario)
     assert [call.response.status for call in calls if call.response is not None] == statuses
-    assert [call.snapshot.context.retry for call in calls if call.snapshot.context] == [False] + [True] * (len(calls) - 1)
+    assert [call.snapshot.context.retry for call in calls if call.snapshot.context] == [False] + [True] * (
+        len(calls) - 1
+    )
     assert len({call.snapshot.step for call in calls}) == 1
 
 

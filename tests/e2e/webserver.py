@@ -41,12 +41,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def _as_acknowledged(self) -> Iterator[bytes]:
-        """Each piece after the first only once the client has said that it has the one before."""
-        for number, piece in enumerate(PIECES):
-            if number and not self.acks.acquire(timeout=10):
-                yield b"the client did not get the piece before\n"
-                return
+        """The pieces, each followed by nothing until the client has said that it has it."""
+        for piece in PIECES:
             yield piece
+            if not self.acks.acquire(timeout=10):
+                yield b"the client did not get that piece\n"
+                return
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]

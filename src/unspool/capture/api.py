@@ -79,7 +79,7 @@ class _Scope(ABC):
             self._token = None
         self.ended(error)
 
-    def gave(self, item: Any) -> None:
+    def gave(self, item: Any) -> None:  # noqa: B027 - only tools keep what they gave
         """A decorated generator gave an item."""
 
     def ended(self, error: BaseException | None) -> None:
@@ -130,7 +130,7 @@ def _reason(error: BaseException | None) -> str:
     return f"exited: {type(error).__name__}: {data.message}" if data.message else f"exited: {type(error).__name__}"
 
 
-class record(_Scope):  # noqa: N801 - used as a statement
+class record(_Scope):
     """Record what runs inside: `with unspool.record("nightly"): …`, `async with`, or as a decorator.
 
     Under `unspool run` or inside another `record` the block becomes a sub-agent of what is already recorded.
@@ -176,7 +176,7 @@ class record(_Scope):  # noqa: N801 - used as a statement
             runtime.drop(self._process)
 
 
-class spawn(_Scope):  # noqa: N801 - used as a statement
+class spawn(_Scope):
     """Mark a sub-agent inside one program: it gets its own PID and recording, with the running agent as parent.
 
     `with unspool.spawn("researcher", intent="find sources"): …`, `async with`, or as a decorator. When nothing is being

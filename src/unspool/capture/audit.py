@@ -101,7 +101,8 @@ def _write(flow: Flow, name: str, path: str, args: dict[str, Any], result: Any =
 def _nearest_kind() -> str | None:
     """Whose code acts: the kind of the first frame that is not the interpreter's or ours.
 
-    None for what the interpreter does for itself: an import, or asking the system what it is (`platform`).
+    None for what the interpreter does for itself: an import, or asking the system what it is (`platform`). STDLIB when
+    there is no such frame: the program gave a thread or a loop a function of the standard library to run.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
@@ -112,7 +113,7 @@ def _nearest_kind() -> str | None:
         if filename.startswith("<frozen importlib") or filename.endswith(_FOR_ITSELF):
             return None
         frame = frame.f_back
-    return None
+    return STDLIB
 
 
 def _connect(flow: Flow, event: str, args: tuple[Any, ...]) -> None:
@@ -292,12 +293,12 @@ def _with_environment(original: Callable[..., Any]) -> Callable[..., Any]:
     return start
 
 
-_ENV_POSITION = 9  # of `env` among the positional parameters of `Popen` after `args`
+_SHELL_POSITION, _ENV_POSITION = 7, 9  # among the positional parameters of `Popen` after `args`
 
 
 def _watch_popen(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
     popen = module.Popen
-    init, handle_exit, collect = popen.__init__, popen._handle_exitstatus, popen.__del__
+    init, handle_exit = popen.__init__, popen._handle_exitstatus
 
     def watched_init(self: Any, args: Any, *more: Any, **options: Any) -> None:
         child = None
@@ -309,9 +310,11 @@ def _watch_popen(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
                     more = (*more[:_ENV_POSITION], ours, *more[_ENV_POSITION + 1 :])
                 else:
                     options["env"] = environment.for_child(options.get("env"), flow)
-                child = _Child(flow, _words(args))
+                shell = options.get("shell") or (len(more) > _SHELL_POSITION and more[_SHELL_POSITION])
+                child = _Child(flow, _words(args, bool(shell)))
         if child is None:
-            return init(self, args, *more, **options)
+            init(self, args, *more, **options)
+            return
         token = QUIET.set(True)  # the spawn's own audit events are this one
         try:
             init(self, args, *more, **options)
@@ -324,7 +327,6 @@ def _watch_popen(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
         with guard:
             child.os_pid = self.pid
             self._unspool_child = child
-        return None
 
     def watched_exit(self: Any, sts: int, *more: Any, **options: Any) -> None:
         handle_exit(self, sts, *more, **options)
@@ -333,16 +335,8 @@ def _watch_popen(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
             if child is not None:
                 child.ended(self.returncode)
 
-    def watched_del(self: Any, *more: Any, **options: Any) -> None:
-        with guard:
-            child = self.__dict__.get("_unspool_child")
-            if child is not None:
-                child.ended(self.returncode)
-        collect(self, *more, **options)
-
     patch(popen, "__init__", watched_init)
     patch(popen, "_handle_exitstatus", watched_exit)
-    patch(popen, "__del__", watched_del)
 
 
 def _watch_transport(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
@@ -360,7 +354,10 @@ def _watch_transport(module: Any, patch: Callable[[Any, str, Any], None]) -> Non
     patch(transport, "_process_exited", process_exited)
 
 
-def _words(args: Any) -> list[str]:
+def _words(args: Any, shell: bool = False) -> list[str]:
+    if shell:
+        command = args if isinstance(args, (str, bytes)) else next(iter(args), "")
+        return ["sh", "-c", os.fsdecode(command)]
     if isinstance(args, (str, bytes, os.PathLike)):
         return [os.fsdecode(args)]
     return [os.fsdecode(word) if isinstance(word, (str, bytes, os.PathLike)) else str(word) for word in args]

@@ -32,7 +32,7 @@ _HEADER = re.compile(
 )
 # Names that look like credentials and are facts a profiler or a rerun needs.
 _HARMLESS_HEADER = re.compile(
-    r"^x-ratelimit-|^anthropic-ratelimit-|-tokens?(?:-remaining|-limit|-reset)?$|^(?:x-)?idempotency-key$",
+    r"^x-ratelimit-|^anthropic-ratelimit-|-tokens(?:-remaining|-limit|-reset)?$|^(?:x-)?idempotency-key$",
     re.IGNORECASE,
 )
 _QUERY = re.compile(
@@ -47,10 +47,37 @@ _MIN_SECRET = 8  # shorter values are words that occur everywhere
 
 # Values worth keeping: how a program was run, never who ran it.
 _KEPT_VALUES = frozenset(
-    "CI COLUMNS LANG LANGUAGE LC_ALL LC_CTYPE LINES NO_COLOR PATH PWD PYTHONDONTWRITEBYTECODE PYTHONHASHSEED "
-    "PYTHONIOENCODING PYTHONOPTIMIZE PYTHONPATH PYTHONUNBUFFERED PYTHONUTF8 PYTHONWARNINGS SHELL TERM TZ VIRTUAL_ENV "
-    "CONDA_DEFAULT_ENV OPENAI_BASE_URL ANTHROPIC_BASE_URL GOOGLE_GEMINI_BASE_URL OPENAI_API_VERSION OPENAI_API_TYPE "
-    "OLLAMA_HOST".split()
+    [
+        "CI",
+        "COLUMNS",
+        "LANG",
+        "LANGUAGE",
+        "LC_ALL",
+        "LC_CTYPE",
+        "LINES",
+        "NO_COLOR",
+        "PATH",
+        "PWD",
+        "PYTHONDONTWRITEBYTECODE",
+        "PYTHONHASHSEED",
+        "PYTHONIOENCODING",
+        "PYTHONOPTIMIZE",
+        "PYTHONPATH",
+        "PYTHONUNBUFFERED",
+        "PYTHONUTF8",
+        "PYTHONWARNINGS",
+        "SHELL",
+        "TERM",
+        "TZ",
+        "VIRTUAL_ENV",
+        "CONDA_DEFAULT_ENV",
+        "OPENAI_BASE_URL",
+        "ANTHROPIC_BASE_URL",
+        "GOOGLE_GEMINI_BASE_URL",
+        "OPENAI_API_VERSION",
+        "OPENAI_API_TYPE",
+        "OLLAMA_HOST",
+    ]
 )
 
 
@@ -104,7 +131,7 @@ def _clean_query(query: str) -> str:
 
 
 _IN_TEXT = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>()]+")
-_QUERY_IN_TEXT = re.compile(r"\?[^\s'\"<>()]+")
+_QUERY_IN_TEXT = re.compile(r"(?<=\?)[^\s'\"<>()]+")
 
 
 def clean_text(text: str) -> str:
@@ -121,12 +148,16 @@ def clean_text(text: str) -> str:
 
 def clean_error(error: ErrorData) -> ErrorData:
     """An error whose texts say no credentials."""
-    args = error.args
-    return ErrorData(
-        type=error.type,
-        message=clean_text(error.message),
-        args=None if args is None else [clean_text(arg) if isinstance(arg, str) else arg for arg in args],
-    )
+    args = None if error.args is None else [_clean_value(arg) for arg in error.args]
+    return ErrorData(type=error.type, message=clean_text(error.message), args=args)
+
+
+def _clean_value(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {name: _clean_value(item) for name, item in value.items()}
+    return [_clean_value(item) for item in value] if isinstance(value, list) else value
 
 
 _environment_seen: Any = None

@@ -53,7 +53,7 @@ def begin(
     if flow is None:
         return None
     with guard:
-        exchange = Exchange(flow, client, method, url, headers, body)
+        exchange = Exchange(flow, client, method, url, headers=headers, body=body)
         exchange.start()
         return exchange
     return None
@@ -66,7 +66,14 @@ class Exchange:
     """State of one exchange. Methods are behind the guard and may be called from finalizers."""
 
     def __init__(
-        self, flow: Flow, client: str, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes | None
+        self,
+        flow: Flow,
+        client: str,
+        method: str,
+        url: str,
+        *,
+        headers: Iterable[tuple[str, str]],
+        body: bytes | None,
     ) -> None:
         self.flow = flow
         self.process = flow.process
@@ -223,9 +230,9 @@ class Exchange:
         if broken is not None and self._status is not None:
             ended = ended or f"{broken.type}: {broken.message}"
         if self.provider is not None:
-            self._write_model_call(recorder, now, body, encoding, ended, broken)
+            self._write_model_call(recorder, now, body, encoding, ended=ended, broken=broken)
         else:
-            self._write_http(recorder, now, body, encoding, ended, broken)
+            self._write_http(recorder, now, body, encoding, ended=ended, broken=broken)
 
     def _request(self, store: BodyStore) -> HttpRequest:
         request = HttpRequest(method=self.method, url=self.url, headers=self.request_headers, client=self.client)
@@ -267,6 +274,7 @@ class Exchange:
         now: int,
         body: bytes,
         encoding: str | None,
+        *,
         ended: str | None,
         broken: ErrorData | None,
     ) -> None:
@@ -351,6 +359,7 @@ class Exchange:
         now: int,
         body: bytes,
         encoding: str | None,
+        *,
         ended: str | None,
         broken: ErrorData | None,
     ) -> None:

@@ -45,6 +45,7 @@ class Flow:
         span: str | None = None,
         call: int | None = None,
         step: int | None = None,
+        *,
         outer: Flow | None = None,
     ) -> None:
         self.process = process
@@ -57,13 +58,15 @@ class Flow:
 
     def child(self) -> Flow:
         """The flow of a task, thread or job started here."""
-        return Flow(self.process, f"{self.path}.{next(self.children)}", self.span, self.call, self.step, self.outer)
+        return Flow(
+            self.process, f"{self.path}.{next(self.children)}", self.span, self.call, self.step, outer=self.outer
+        )
 
     def within(self, span: str, process: AgentProcess | None = None) -> Flow:
         """The same place inside a span (a running tool), or the first place of another agent process."""
         if process is not None:
             return Flow(process, span=span, outer=self)
-        inner = Flow(self.process, self.path, span, self.call, self.step, self.outer)
+        inner = Flow(self.process, self.path, span, self.call, self.step, outer=self.outer)
         inner.children = self.children
         return inner
 
@@ -100,7 +103,7 @@ def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
         return
 
 
-class quiet:  # noqa: N801 - used as a statement
+class quiet:
     """Inside this block nothing is recorded: the code is part of something already recorded, or our own."""
 
     __slots__ = ("_token",)
@@ -151,13 +154,13 @@ def _watch_tasks(loop: Any, patch: Patch) -> None:
 def _is_pool_worker(thread: Any) -> bool:
     """A thread that serves a pool. Its jobs have places of their own; whether a pool starts one more is chance."""
     target = getattr(thread, "_target", None)
-    return (
-        getattr(target, "__module__", None) == "concurrent.futures.thread" or type(thread).__module__.startswith("anyio.")
+    return getattr(target, "__module__", None) == "concurrent.futures.thread" or type(thread).__module__.startswith(
+        "anyio."
     )
 
 
 def install_threads(module: Any, patch: Patch) -> None:
-    """Carry the flow into new threads (`threading`). Only ours is carried: the agent's own variables stay as they were."""
+    """Carry the flow into new threads (`threading`); the agent's own context variables stay as they were."""
     start, bootstrap = module.Thread.start, module.Thread._bootstrap_inner
 
     def start_with_flow(self: Any) -> None:

@@ -44,12 +44,12 @@ class ImportHooks:
     def install(self) -> None:
         """Take the first place among the finders."""
         if self not in sys.meta_path:
-            sys.meta_path.insert(0, self)  # type: ignore[arg-type]  # a finder is what has find_spec
+            sys.meta_path.insert(0, self)
 
     def remove(self) -> None:
         """Leave the finders."""
         if self in sys.meta_path:
-            sys.meta_path.remove(self)  # type: ignore[arg-type]
+            sys.meta_path.remove(self)
         self._hooks.clear()
         self._late.clear()
 

@@ -154,7 +154,7 @@ def _patch_clock(patch: Callable[[Any, str, Any], None]) -> None:
 def _iso_text(value: datetime.date) -> str:
     """ISO form, by the type's own method: a subclass may have another."""
     kind = datetime.datetime if isinstance(value, datetime.datetime) else datetime.date
-    return kind.isoformat(value)  # type: ignore[arg-type]
+    return kind.isoformat(value)
 
 
 def _patch_datetime() -> Callable[[], None]:

@@ -18,6 +18,7 @@ from unspool.capture.credentials import clean_argv, clean_environment
 from unspool.capture.guard import guard
 from unspool.errors import UnspoolError
 from unspool.events import RecordEvent, RecordEventType, StateChangeData
+from unspool.recording.appender import open_apart
 from unspool.recording.recorder import Recorder
 from unspool.store import Store
 
@@ -140,14 +141,13 @@ class AgentProcess:
             "trace_id": self.lineage.trace_id,
             "parent_span_id": self.lineage.parent_span_id,
             "command": clean_argv([sys.executable, *sys.orig_argv[1:]]),
-            "cwd": os.getcwd(),
+            "cwd": _cwd(),
             "python": sys.version.split()[0],
             "unspool": __version__,
             "env": environment,
             "env_names": names,
         }
-        recorder = Recorder(store.records, store.next_pid(), self.intent, fields=fields)
-        return recorder
+        return Recorder(store.records, store.next_pid(), self.intent, fields=fields)
 
     def child_lineage(self, parent_span: str | None = None) -> Lineage:
         """What a process started by this one is told about its origin."""
@@ -228,7 +228,7 @@ class AgentProcess:
         self.append_side(OPEN_NAME, msgspec.json.encode(line) + b"\n")
 
     def append_side(self, name: str, line: bytes) -> None:
-        """Append a whole line to a file beside the events, behind the guard; kept in memory until there is a recording."""
+        """Append a whole line to a file beside the events; kept in memory until there is a recording."""
         if self.over:
             return
         if self._recorder is None:
@@ -242,7 +242,7 @@ class AgentProcess:
                     fd = self._side_files.get(name)
                     if fd is None:
                         path = self._recorder.record_dir / name
-                        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+                        fd = open_apart(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
                         self._side_files[name] = fd
             os.write(fd, line)
 
@@ -283,6 +283,13 @@ class AgentProcess:
             with guard:
                 os.close(fd)
         self._side_files.clear()
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return None
 
 
 def _nothing(recorder: Recorder) -> None:

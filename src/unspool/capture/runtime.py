@@ -37,7 +37,7 @@ class Runtime:
         self.root: AgentProcess | None = None
         self.root_flow: Flow | None = None
         self.processes: list[AgentProcess] = []
-        self._patches: list[tuple[Any, str, Any]] = []
+        self._patches: list[tuple[Any, str, Any, Any]] = []  # owner, name, what was there, what we put there
         self._undo: list[Callable[[], None]] = []
         self._hooks: ImportHooks | None = None
         self._lock = threading.RLock()
@@ -64,6 +64,11 @@ class Runtime:
             self._for_good = self._for_good or for_good
             if self._hooks is not None:
                 return
+            if not self._at_exit:
+                self._at_exit = True
+                atexit.register(self._exit)
+                # Before the seams, some of which have hooks of their own: they run in this order.
+                os.register_at_fork(after_in_child=self._after_fork)
             hooks = self._hooks = ImportHooks()
             for name, install in _seams():
                 hooks.add(name, self._installer(install))
@@ -73,10 +78,6 @@ class Runtime:
 
                 self._undo.append(audit.install(self, root.lineage.audit))
                 self._undo.append(nondet.install(self))
-            if not self._at_exit:
-                self._at_exit = True
-                atexit.register(self._exit)
-                os.register_at_fork(after_in_child=self._after_fork)
 
     def _installer(
         self, install: Callable[[Any, Callable[[Any, str, Any], None]], None]
@@ -95,7 +96,7 @@ class Runtime:
     def patch(self, owner: Any, name: str, value: Any) -> None:
         """Set an attribute so that `disarm` can put the old one back."""
         own = owner.__dict__.get(name, _MISSING) if isinstance(owner, type) else getattr(owner, name, _MISSING)
-        self._patches.append((owner, name, own))
+        self._patches.append((owner, name, own, value))
         if isinstance(value, FunctionType):
             # Libraries look at each other's signatures (google-genai at aiohttp's): ours must not show.
             functools.update_wrapper(value, getattr(owner, name))
@@ -113,12 +114,14 @@ class Runtime:
             if self._hooks is not None:
                 self._hooks.remove()
                 self._hooks = None
-            for owner, name, value in reversed(self._patches):
+            for owner, name, old, ours in reversed(self._patches):
                 with guard:
-                    if value is _MISSING:
+                    if vars(owner).get(name) is not ours:
+                        continue  # the program has put its own over it, which calls ours, which does nothing now
+                    if old is _MISSING:
                         delattr(owner, name)
                     else:
-                        setattr(owner, name, value)
+                        setattr(owner, name, old)
             self._patches.clear()
 
     # --- processes ---------------------------------------------------------------------------------------------------
@@ -149,6 +152,7 @@ class Runtime:
                 reason = f"exited: {type(error).__name__}" + (f": {data.message}" if data.message else "")
         for process in reversed(list(self.processes)):
             process.end(reason)
+        guard.say_late()
 
     def _after_fork(self) -> None:
         """In a forked child: the parent's recordings are not ours; ours begins at the first event."""

@@ -54,25 +54,27 @@ def _wrap(function: Any, name: str | None) -> Any:
         return type(function)(_wrap(function.__func__, name))
     if not callable(function):
         raise TypeError(f"@unspool.tool goes on a function, not on {type(function).__name__}")
-    label = name or getattr(function, "__name__", type(function).__name__)
+    label: str = name or getattr(function, "__name__", None) or type(function).__name__
     bind = _binder(function)
 
     def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolRun | None:
         flow = current_flow()
-        return None if flow is None else ToolRun(flow, label, lambda: bind(args, kwargs))
+        if flow is not None:
+            with guard:
+                return ToolRun(flow, label, lambda: bind(args, kwargs))
+        return None
 
     if inspect.isasyncgenfunction(function):
         return wrap_async_generator(function, begin)
     if inspect.isgeneratorfunction(function):
         return wrap_generator(function, begin)
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(type(function), "__call__", None)):
+    if _is_coroutine_function(function):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            flow = current_flow()
-            if flow is None:
+            run = begin(args, kwargs)
+            if run is None:
                 return await function(*args, **kwargs)
-            run = ToolRun(flow, label, lambda: bind(args, kwargs))
             token = FLOW.set(run.flow)
             try:
                 result = await function(*args, **kwargs)
@@ -88,10 +90,9 @@ def _wrap(function: Any, name: str | None) -> Any:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        flow = current_flow()
-        if flow is None:
+        run = begin(args, kwargs)
+        if run is None:
             return function(*args, **kwargs)
-        run = ToolRun(flow, label, lambda: bind(args, kwargs))
         token = FLOW.set(run.flow)
         try:
             result = function(*args, **kwargs)
@@ -104,6 +105,11 @@ def _wrap(function: Any, name: str | None) -> Any:
         return result
 
     return call
+
+
+def _is_coroutine_function(function: Any) -> bool:
+    # An object may have an asynchronous `__call__`.
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(vars(type(function)).get("__call__"))
 
 
 def _binder(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -120,7 +121,7 @@ class Launch:
             signals.pass_to(self.process)
             syncer = threading.Thread(target=self._sync_until, args=(stop,), name="unspool-sync", daemon=True)
             syncer.start()
-            code = self.process.wait()
+            code = signals.wait(self.process)
         stop.set()
         syncer.join(timeout=5)
         self._note_exit(code)
@@ -206,11 +207,26 @@ class _Signals:
         self._old: dict[int, Any] = {}
         self._early: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: tuple[int, int] | None = None
+        self._old_wakeup = -1
 
     def pass_to(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
         for number in self._early:
             self._handle(number, None)
+
+    def wait(self, process: subprocess.Popen[bytes]) -> int:
+        """Wait for the command; its exit code, negative for a signal.
+
+        A signal that comes just before a blocking `waitpid`, or to another thread, runs its Python handler only after
+        it: seen as a SIGTERM that nobody got. The wake-up file descriptor is written to in any case.
+        """
+        if self._pipe is None:
+            return process.wait()
+        while (code := process.poll()) is None:
+            if select.select([self._pipe[0]], [], [], _SYNC_S)[0]:
+                os.read(self._pipe[0], 4096)
+        return code
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._process is None:
@@ -219,15 +235,27 @@ class _Signals:
             self._process.send_signal(number)  # a process that has ended is not signalled
 
     def __enter__(self) -> _Signals:
-        if threading.current_thread() is threading.main_thread():
-            for number in _FORWARDED:
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._old[number] = signal.signal(number, self._handle)
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python handles signals in the main thread only
+        for number in _FORWARDED:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._old[number] = signal.signal(number, self._handle)
+        # The end of the command wakes us up as well, if its signal has a handler.
+        self._old[signal.SIGCHLD] = signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        self._pipe = os.pipe()
+        for fd in self._pipe:
+            os.set_blocking(fd, False)
+        self._old_wakeup = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        if self._pipe is None:
+            return
+        signal.set_wakeup_fd(self._old_wakeup)
         for number, handler in self._old.items():
             signal.signal(number, handler)
+        for fd in self._pipe:
+            os.close(fd)
 
 
 def _is_foreground() -> bool:

@@ -23,17 +23,27 @@ class LineView:
 
     Args:
         lines: write a line for each; else only the table.
+        brief: one line a call: contexts and answers, which each model call brings along, only count in the table.
         stats: write a table of the events shown when it is closed.
         pid_prefix: mark each line with `[pid N]`.
     """
 
     def __init__(
-        self, out: IO[str], options: Options, wanted: EventFilter, *, lines: bool, stats: bool, pid_prefix: bool
+        self,
+        out: IO[str],
+        options: Options,
+        wanted: EventFilter,
+        *,
+        lines: bool,
+        stats: bool,
+        pid_prefix: bool,
+        brief: bool = False,
     ) -> None:
         self._out = out
         self._options = options
         self._wanted = wanted
         self._lines = lines
+        self._brief = brief
         self._stats = StraceStats() if stats else None
         self._pid_prefix = pid_prefix
 
@@ -43,7 +53,7 @@ class LineView:
             return
         if self._stats is not None:
             self._stats.add(event)
-        if self._lines:
+        if self._lines and not (self._brief and (event.context is not None or event.llm is not None)):
             line = format_record_event(reader.whole(event), self._options, pid_prefix=self._pid_prefix)
             self._out.write(line + "\n")
 

@@ -113,8 +113,7 @@ class Commands(click.Group):
         common = Settings()
         try:
             code = self._run(list(sys.argv[1:] if args is None else args), common, extra)
-            if sys.stdout is not None:
-                sys.stdout.flush()
+            sys.stdout.flush()
         except BrokenPipeError:
             _discard_output()
             code = _BROKEN_PIPE
@@ -208,7 +207,9 @@ def _leave_recording() -> None:
 
 
 def _accept_all_text() -> None:
-    """A terminal that cannot show a character gets an escape for it, not an exception."""
+    """A terminal that cannot show a character gets an escape for it, not an exception; nor does one that is closed."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the program runs
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 from unspool.cli import amounts
@@ -79,7 +80,7 @@ def _who(store: Store, reader: RecordReader) -> list[tuple[str, str]]:
         ("Time", _time(metadata)),
         ("Parent", parent),
         ("Children", "\n             ".join(children)),
-        ("Command", show_text(" ".join(metadata.command or []))),
+        ("Command", show_text(shlex.join(metadata.command or []))),
         ("Directory", show_text(metadata.cwd or "")),
         ("Made by", ", ".join(filter(None, versions))),
         ("Trace", show_text(metadata.trace_id or "")),

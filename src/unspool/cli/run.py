@@ -69,10 +69,7 @@ def summary(launch: Launch, seconds: float) -> str:
     if not launch.is_recorded:
         return f"unspool: nothing was recorded: there is no store. The command took {seconds:.1f}s."
     if not records:
-        return (
-            "unspool: nothing was recorded: the command started no Python that unspool could enter (one started with "
-            "-I, -E or -S, another language; or a message above says why)."
-        )
+        return f"unspool: nothing was recorded: {_why_nothing(launch)}"
     total = tally(launch.store, records)
     root = next((one for one in records if one.role == "agent"), records[0])
     parts = [amounts.counted(total.calls, "model call"), amounts.counted(total.tools, "tool call")]
@@ -87,6 +84,17 @@ def summary(launch: Launch, seconds: float) -> str:
     if total.lost:
         parts.append(f"{amounts.counted(total.lost, 'event')} LOST (a message above says why)")
     return f"unspool: recorded {root.record_id}: {', '.join(parts)} in {seconds:.1f}s. Next: {_next(launch, root)}"
+
+
+def _why_nothing(launch: Launch) -> str:
+    from unspool.capture.environment import will_be_captured
+
+    if will_be_captured(launch.argv) is False:
+        return f"{launch.argv[0]} was started with -I, -E or -S, which keeps unspool out of it. Leave that away."
+    return (
+        "the command started no Python that unspool could enter (another language, a Python started with -I, -E or "
+        "-S, or a message above says why)."
+    )
 
 
 def _next(launch: Launch, root: RecordMetadata) -> str:

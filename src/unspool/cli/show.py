@@ -94,17 +94,12 @@ def _event_json(reader: RecordReader, event: RecordEvent) -> dict[str, object]:
 def _event_text(reader: RecordReader, event: RecordEvent, *, color: bool) -> str:
     exchange = exchange_of(reader, event)
     events = [one for one in (exchange.snapshot, exchange.syscall, exchange.answer) if one is not None] or [event]
-    blocks = []
-    for one in events:
-        lines = [format_event_in_full(one, reader, color)]
-        if one is exchange.snapshot or exchange.snapshot is None:
-            lines += _request_head(exchange.request, color)
-        if one is exchange.answer or exchange.answer is None:
-            lines += _response_head(exchange, one, color)
-        blocks.append("\n".join(lines))
+    blocks = [format_event_in_full(one, reader, color) for one in events]
     if exchange.snapshot is not None and exchange.answer is None:
         blocks.append("no answer is recorded: the call is in flight, or was cut off with its process")
-    return "\n\n".join(blocks)
+    # Headers last: what was said is what one looks for, and a long context scrolls away before them.
+    heads = [*_request_head(exchange.request, color), *_response_head(exchange, event, color)]
+    return "\n\n".join([*blocks, "\n".join(heads)] if heads else blocks)
 
 
 def _request_head(request: HttpRequest | None, color: bool) -> Iterator[str]:

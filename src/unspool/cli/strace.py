@@ -75,7 +75,8 @@ def strace(context: click.Context, /, target: str | None, rest: tuple[str, ...],
     """Show the calls of an agent, live or recorded.
 
     Lines of what was recorded, then new ones as they are made, until the agent ends or Ctrl-C; the agent does not
-    notice. With -- COMMAND it is run as by `unspool run`, and its lines go to standard error.
+    notice. With -- COMMAND it is run as by `unspool run`, and its lines go to standard error. The context and the
+    answer of a model call have lines of their own with --verbose, --json or --kind.
 
     \b
         unspool strace last
@@ -98,6 +99,7 @@ def strace(context: click.Context, /, target: str | None, rest: tuple[str, ...],
             lines=not options["stats_only"],
             stats=options["stats"] or options["stats_only"],
             pid_prefix=options["follow"],
+            brief=not any(options[name] for name in ("kinds", "names", "errors", "verbose", "as_json")),
         )
         if command is not None:
             context.exit(_strace_command(command, store, view, options))

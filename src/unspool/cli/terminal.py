@@ -59,8 +59,7 @@ def width(stream: IO[Any] | None = None) -> int | None:
 
 def put(text: str) -> None:
     """A result, to standard output."""
-    if sys.stdout is not None:
-        sys.stdout.write(text + "\n")
+    sys.stdout.write(text + "\n")
 
 
 def note(text: str) -> None:

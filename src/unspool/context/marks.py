@@ -1,12 +1,13 @@
 """What a text can be recognised by in a later one: quoted spans, paths, identifiers, numbers, rare words.
 
 A mark is a key both texts share: lower case, without underscores, so that `refreshTokenHandler`,
-`refresh_token_handler` and "refresh token handler" meet. Outputs of the model are read closely (`spoken_marks`); what
+`refresh_token_handler` and "refresh token handler" meet. Outputs of the model are read closely (`Spoken`); what
 came before is only searched for marks that were spoken (`held_marks`), which keeps the work linear in the text.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, TypeAlias
@@ -16,7 +17,7 @@ from msgspec import Struct
 
 from unspool.events import CtxMessage
 
-__all__ = ["Key", "Mark", "MarkKind", "held_marks", "message_text", "normalised", "spoken_marks", "spoken_text"]
+__all__ = ["Key", "Mark", "MarkKind", "Spoken", "held_marks", "message_text", "normalised", "spoken_text"]
 
 MarkKind = Literal["quote", "path", "identifier", "number", "word"]
 Key: TypeAlias = str | tuple[str, ...]
@@ -36,34 +37,41 @@ class Mark(Struct, frozen=True):
 QUOTE_WORDS: Final = 5
 _QUOTE_CHARS: Final = 20  # five words such as "it is in the a" quote nothing
 _CHUNK_CHARS: Final = 1 << 20  # bounds memory on messages of many megabytes
+_SPOKEN_CHARS: Final = 1 << 18  # no model writes more in one turn; a tool call may hold a file of any size
 
 # The star makes every word a match: with a plus, a word of megabytes without a separator would be tried from each of
 # its characters, which is quadratic.
 _TOKEN: Final = re.compile(r"\w+(?:[-./:@,'+]\w+)*")
 _PIECE: Final = re.compile(r"[^\W_]+")
 _LINE_SUFFIX: Final = re.compile(r"(?::\d+)+$")
+_LONGEST_NAME: Final = 300  # looking for a line number at the end of something longer would be quadratic
 _NUMBER: Final = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _HUMP: Final = re.compile(r"[a-z\d][A-Z]|\w_\w")
 # Chinese, Japanese, Korean and Thai are written without spaces: pieces of three characters stand for words.
-_UNSPACED: Final = re.compile("[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003134f]{3,}")
+_UNSPACED: Final = re.compile(
+    "[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003134f]{3,}"
+)
 _ESCAPES: Final = (("\\n", "\n"), ("\\t", "\t"), ('\\"', '"'), ("\\/", "/"))
 
 _WORD_STRENGTH: Final = 0.34  # three rare words in one output are a use
 _UNSPACED_STRENGTH: Final = 0.2
 _MIN_WORD: Final = 5
+_LONG_WORD: Final = 20  # a hash, a key, a run of one letter: no dictionary has it
 # Words of five letters and more that say nothing of where they come from.
 _COMMON: Final = frozenset(
-    "about above across actual after again against all almost along already also although always among another anything "
-    "around available based because become before behind being below better between beyond cannot change changes check "
-    "clear common complete contains could correct create created currently default details different directly doing "
-    "during each either enough every everything example existing first follow following found further given going "
-    "great having however important include includes including inside instead issue issues itself large later latest "
-    "least leave let's level likely little longer looking looks maybe means might moment multiple needed needs never "
-    "nothing number other others output please point possible present problem provide really result results right "
-    "several should simple since small someone something still such support sure system takes their them themselves "
-    "there therefore these thing things think those though three through together toward towards under understand "
-    "until update updated using usually value values version wants where whether which while whole within without "
-    "working would write wrong yourself".split()
+    """
+    about above across actual after again against almost along already although always among another anything
+    around available based because become before behind being below better between beyond cannot change
+    changes check clear common complete contains correct could create created currently default details
+    different directly doing during either enough every everything example existing first follow following
+    found further given going great having however important include includes including inside instead issue
+    issues itself large later latest least leave level likely little longer looking looks maybe means might
+    moment multiple needed needs never nothing number other others output please point possible present
+    problem provide really result results right several should simple since small someone something still
+    support system takes their themselves there therefore these thing things think those though three through
+    together toward towards under understand until update updated using usually value values version wants
+    where whether which while whole within without working would write wrong yourself
+    """.split()  # noqa: SIM905 - as a list it is two hundred lines
 )
 _MIN_JOINED: Final = 10  # "can not" must not be the identifier `cannot`
 
@@ -126,27 +134,51 @@ def _chunks(text: str) -> Iterator[str]:
 # --- what an output says ---------------------------------------------------------------------------------------------
 
 
-def spoken_marks(text: str) -> dict[Key, Mark]:
-    """Everything in a model output that could show where it comes from."""
-    marks: dict[Key, Mark] = {}
-    for chunk in _chunks(_plain(text)):
+class Spoken:
+    """What one model output says that could show where it comes from.
+
+    Words in a row, as quotes and as paraphrased identifiers, are many and seldom asked for: they become marks when they
+    are.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._marks: dict[Key, Mark] = {}
+        chunk = _plain(text[:_SPOKEN_CHARS])
         tokens = _TOKEN.findall(chunk)
         for token in set(tokens):
-            _add_token(marks, token)
-        words = [word for token in tokens if (word := normalised(token))]
-        _add_joined(marks, words)
-        for span in _spans(words):
-            marks[span] = Mark("quote", 1.0, " ".join(span))
-        for run in _UNSPACED.findall(chunk):
+            _add_token(self._marks, token)
+        for run in [] if chunk.isascii() else _UNSPACED.findall(chunk):
             for piece in _pieces_of_three(run):
-                marks[piece] = Mark("word", _UNSPACED_STRENGTH, piece)
-    return marks
+                self._marks[piece] = Mark("word", _UNSPACED_STRENGTH, piece)
+        words = [word for token in tokens if (word := normalised(token))]
+        self._spans = set(_rows(words, QUOTE_WORDS))
+        # Little words in between are skipped: "root of the project" and `root_project` may well be the same.
+        words = [word for word in words if len(word) > 2 and word.isalpha()]
+        self._joined = {"".join(row): row for size in (2, 3, 4) for row in _rows(words, size)}
+        self.size = len(self._marks)
+
+    def keys(self) -> Iterator[Key]:
+        """Every key, some of them more than once."""
+        return itertools.chain(self._marks, self._spans, self._joined)
+
+    def lasting_keys(self) -> Iterator[Key]:
+        """The keys by which a later output can be seen to take this one up."""
+        return itertools.chain(self._marks, self._spans)
+
+    def get(self, key: Key) -> Mark | None:
+        """The mark behind a key; None for a row of words that proves nothing."""
+        mark = self._marks.get(key)
+        if mark is not None or key in self._marks:
+            return mark
+        if isinstance(key, tuple):
+            return Mark("quote", 1.0, " ".join(key)) if sum(map(len, key)) >= _QUOTE_CHARS else None
+        row = self._joined.get(key)
+        return Mark("identifier", 1.0, " ".join(row)) if row is not None and len(key) >= _MIN_JOINED else None
 
 
-def _spans(words: list[str]) -> Iterator[tuple[str, ...]]:
-    for span in zip(*(words[offset:] for offset in range(QUOTE_WORDS)), strict=False):
-        if sum(map(len, span)) >= _QUOTE_CHARS:
-            yield span
+def _rows(words: list[str], size: int) -> Iterator[tuple[str, ...]]:
+    """All runs of `size` words."""
+    return zip(*(words[offset:] for offset in range(size)), strict=False)
 
 
 def _pieces_of_three(run: str) -> Iterator[str]:
@@ -154,6 +186,10 @@ def _pieces_of_three(run: str) -> Iterator[str]:
 
 
 def _add_token(marks: dict[Key, Mark], token: str) -> None:
+    if len(token) > _LONGEST_NAME:
+        for piece in set(_PIECE.findall(token)):
+            _add_word(marks, piece)
+        return
     bare = _LINE_SUFFIX.sub("", token)
     if _NUMBER.fullmatch(token):
         _put(marks, number_key(token), Mark("number", number_strength(token), token))
@@ -188,6 +224,8 @@ def _add_word(marks: dict[Key, Mark], word: str) -> None:
     key = normalised(word)
     if word.isdecimal():
         _put(marks, number_key(word), Mark("number", number_strength(word), word))
+    elif len(key) >= _LONG_WORD:
+        _put(marks, key, Mark("identifier", 1.0, word))
     elif any(char.isdigit() for char in word):
         if len(key) >= 4:
             _put(marks, key, Mark("identifier", 1.0, word))
@@ -204,15 +242,6 @@ def _put(marks: dict[Key, Mark], key: Key, mark: Mark) -> None:
     known = marks.get(key)
     if mark.strength > 0 and (known is None or known.strength < mark.strength):
         marks[key] = mark
-
-
-def _add_joined(marks: dict[Key, Mark], words: list[str]) -> None:
-    """Two to four words in a row written as one, the way an identifier is paraphrased."""
-    for size in (2, 3, 4):
-        for group in zip(*(words[offset:] for offset in range(size)), strict=False):
-            joined = "".join(group)
-            if len(joined) >= _MIN_JOINED and joined not in marks and joined.isalpha() and min(map(len, group)) >= 2:
-                marks[joined] = Mark("identifier", 1.0, " ".join(group))
 
 
 # --- numbers ---------------------------------------------------------------------------------------------------------
@@ -250,7 +279,7 @@ def held_marks(text: str, spoken: frozenset[Key] | set[Key]) -> tuple[set[Key], 
         size += len(distinct)
         found.update(spoken.intersection(distinct))
         found.update(spoken.intersection(_inner_keys(distinct)))
-        found.update(spoken.intersection(zip(*(tokens[offset:] for offset in range(QUOTE_WORDS)), strict=False)))
+        found.update(spoken.intersection(_rows(tokens, QUOTE_WORDS)))
         if not chunk.isascii():
             for run in _UNSPACED.findall(chunk):
                 found.update(spoken.intersection(_pieces_of_three(run)))
@@ -264,11 +293,11 @@ def _inner_keys(tokens: Iterable[str]) -> Iterator[str]:
             if token.isdecimal():
                 yield number_key(token)
             continue
-        if _NUMBER.fullmatch(token):
-            yield number_key(token)
-        bare = _LINE_SUFFIX.sub("", token)
-        if bare is not token:
+        if len(token) <= _LONGEST_NAME:
+            if _NUMBER.fullmatch(token):
+                yield number_key(token)
+            bare = _LINE_SUFFIX.sub("", token)
             yield bare
-        yield bare.rpartition("/")[2]
-        for piece in _PIECE.findall(bare):
+            yield bare.rpartition("/")[2]
+        for piece in set(_PIECE.findall(token)):
             yield number_key(piece) if piece.isdecimal() else piece

@@ -22,10 +22,15 @@ __all__ = ["ACTIVE_OUTPUTS", "ENOUGH_OUTPUTS", "WARM_OUTPUTS", "State", "Verdict
 
 State = Literal["active", "warm", "cold", "leaked"]
 
+# In the Claude Code sessions of ../shared/data a result that an output has just referred to is referred to again by the
+# next one in 33 of 100 cases; after one, two, three, four, five outputs without it in 21, 16, 9, 10, 4.
 ACTIVE_OUTPUTS: Final = 3
 WARM_OUTPUTS: Final = 6
 ENOUGH_OUTPUTS: Final = 3
-"""Outputs that must have passed a result by before it counts as used by nobody."""
+"""Outputs that must have passed a result by before it counts as used by nobody.
+
+Of the results there that are ever referred to, three in four are within three outputs.
+"""
 
 TOOL_ROLES: Final = frozenset({"tool", "function"})
 # Short answers such as "ok" or "File written" are acknowledgements: the model goes on and never says them again.

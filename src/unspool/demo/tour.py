@@ -71,7 +71,7 @@ TOUR: tuple[Section, ...] = (
         "The answer above is wrong: 329.00 EUR are 355.32 USD, not 411.25. Step back through the run to see where "
         "the rate came from: it is of 2018, and the system prompt forbids to ask again.",
         ("replay", "last"),
-        stdin="find 2018-02-01\nprint\nwhere\nstep-prev\nnext-error\nquit\n",
+        stdin="find 2018-02-01\nprint\nwhere\nstep-prev\nstep-prev\nnext-error\nquit\n",
         lines=40,
     ),
 )

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import resource
 from pathlib import Path
 
-__all__ = ["Appender"]
+__all__ = ["Appender", "open_apart"]
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+
+
+_APART = 800  # below the 1024 that many systems allow
+
+
+def open_apart(path: str | os.PathLike[str], flags: int) -> int:
+    """Open a file under a number far from those the program gets for its own.
+
+    A program that closes every descriptor (daemons do) gets the low numbers again for files of its own; what we write
+    afterwards must fail, not end up in one of them.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    least = _APART if limit == resource.RLIM_INFINITY or limit > 2 * _APART else limit * 3 // 4
+    try:
+        apart = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, least)
+    except OSError:
+        return fd
+    os.close(fd)
+    return apart
 
 
 class Appender:
@@ -17,7 +42,7 @@ class Appender:
     """
 
     def __init__(self, path: Path) -> None:
-        self._fd = os.open(path, _FLAGS, 0o600)
+        self._fd = open_apart(path, _FLAGS)
         self.size = os.fstat(self._fd).st_size
 
     def append(self, data: bytes) -> None:

@@ -28,7 +28,7 @@ class BodyStore:
         digest = hashlib.sha256(data).hexdigest()
         key = digest[:KEY_LENGTH]
         if is_json and data[:1] in (b"{", b"["):
-            self._pool.put_json(data, key=key)
+            self._pool.put_json(data, cut="all", key=key)
         elif data:
             self._pool.put_bytes(data, key=key)
         return Body(size=len(data), sha256=digest, encoding=encoding)

@@ -81,7 +81,7 @@ class Rests:
                 break  # the rest, from the last large value on, stays in one piece
             if cursor - start >= _PIECE_MIN:
                 items.append(self._pool.put_literal(text[literal_from:start].encode()))
-                items.append("#" + self._pool.put_json(text[start:cursor].encode(), cut=False))
+                items.append("#" + self._pool.put_json(text[start:cursor].encode(), cut="no"))
                 literal_from = cursor
         if literal_from < len(text):
             items.append(self._pool.put_literal(text[literal_from:].encode()))

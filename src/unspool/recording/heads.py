@@ -51,7 +51,7 @@ class HeadWriter:
             if len(vary) <= _VARY_MAX:
                 message.head, message.vary = known[0], vary or None
                 return
-        key = self._pool.put_json(encode_json({**first, "headers": headers}), cut=False)
+        key = self._pool.put_json(encode_json({**first, "headers": headers}), cut="no")
         if len(self._shapes) >= _SHAPES_MAX:
             self._shapes.clear()
         self._shapes[shape] = (key, values)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,15 +15,30 @@ import msgspec
 from unspool.errors import CorruptRecording, UnsupportedFormat
 from unspool.events import RecordMetadata, RecordStatus
 from unspool.recording.lines import decode_json, to_wire
-from unspool.store import FORMAT_VERSION
+from unspool.store import FORMAT_VERSION, boot_id, host_name, new_hex_id, os_process_start
 
-__all__ = ["METADATA_NAME", "metadata_to_json", "read_metadata", "write_metadata"]
+__all__ = ["METADATA_NAME", "metadata_to_json", "new_metadata", "read_metadata", "write_metadata"]
 
 METADATA_NAME = "metadata.json"
 UNSET_TIME = "0001-01-01T00:00:00Z"  # how the reference writes a time that is not set
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-logger = logging.getLogger("unspool")
+
+def new_metadata(pid: int, intent: str, fields: dict[str, Any]) -> RecordMetadata:
+    """Metadata of a recording that starts now in this OS process; `record_id` is still empty."""
+    os_pid = os.getpid()
+    return RecordMetadata(
+        record_id="",
+        pid=pid,
+        intent=intent,
+        start_time=datetime.now(UTC),
+        span_base=new_hex_id()[:24],
+        host=host_name(),
+        boot_id=boot_id(),
+        os_pid=os_pid,
+        os_start=os_process_start(os_pid),
+        **fields,
+    )
 
 
 def metadata_to_json(metadata: RecordMetadata) -> bytes:
@@ -121,7 +135,9 @@ def read_metadata(record_dir: Path) -> RecordMetadata:
         raise UnsupportedFormat(record_dir, int(version), FORMAT_VERSION)
     status = raw.get("status")
     if status not in RecordStatus.__members__.values():
-        logger.warning("%s: unknown status %r, taken for interrupted", path, status)
+        import logging  # only readers say anything; a program being recorded shall not wait for this import
+
+        logging.getLogger("unspool").warning("%s: unknown status %r, taken for interrupted", path, status)
         raw["status"] = RecordStatus.INTERRUPTED.value
     for key in ("start_time", "end_time"):
         if raw.get(key) == UNSET_TIME:

@@ -20,11 +20,12 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from unspool.recording.damage import Damage
+from unspool.recording.tail import whole_lines
 
 __all__ = ["KEY_LENGTH", "POOL_NAME", "PoolReader", "PoolWriter", "piece_key"]
 
@@ -35,7 +36,6 @@ _STRING_MIN = 256  # strings at least this long are pieces of their own: a tool 
 _CUT_MAX = 4 << 20  # larger pieces are stored whole: searching them would stall the agent
 _KNOWN_MAX = 200_000  # keys remembered against writing twice; beyond it an entry may be repeated, which is harmless
 _LISTS_MAX = 64  # restored lists a reader remembers
-_CHUNK = 1 << 20
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _KEY_START = 6  # of the key in a line, after {"k":"
@@ -66,17 +66,18 @@ class PoolWriter:
             self._known.discard(line[_KEY_START : _KEY_START + KEY_LENGTH].decode("ascii"))
         self.lines.clear()
 
-    def put_json(self, data: bytes, *, cut: bool = True, key: str | None = None) -> str:
+    def put_json(self, data: bytes, *, cut: Literal["all", "known", "no"] = "known", key: str | None = None) -> str:
         """Store bytes that are probably one JSON value (others are kept as well, less readably); gives their key.
 
         Args:
-            cut: make long strings inside entries of their own.
+            cut: which long strings inside become references to entries of their own: all, since they will come again
+                (what a model says is in its next request), or those the pool has already, or none.
             key: of the bytes, if the caller knows it.
         """
         key = key or piece_key(data)
         if key in self._known:
             return key
-        if cut and _STRING_MIN + 128 < len(data) <= _CUT_MAX and (rope := self._rope(data)):
+        if cut != "no" and _STRING_MIN + 128 < len(data) <= _CUT_MAX and (rope := self._rope(data, cut == "all")):
             self._add(key, b'"r":' + _encode(rope))
         elif _is_json_line(data):
             self._add(key, b'"j":' + data)
@@ -94,18 +95,13 @@ class PoolWriter:
     def put_string(self, text: str) -> str | None:
         """Store a long string as the JSON literal a message would hold it in; None if it has lone surrogates."""
         try:
-            return self.put_json(_encode(text), cut=False)
+            return self.put_json(_encode(text), cut="no")
         except UnicodeEncodeError:
             return None
 
     def put_literal(self, data: bytes) -> str:
         """A rope item for bytes between pieces: inline when short, else a pool entry."""
-        if len(data) <= _INLINE:
-            try:
-                return "=" + data.decode("utf-8")
-            except UnicodeDecodeError:
-                return "#" + self.put_bytes(data)
-        return "#" + self.put_bytes(data)
+        return self._own_literal(data) if len(data) <= _INLINE else "#" + self.put_bytes(data)
 
     def put_list(self, parent: str | None, kept: int, added: list[str], separator: str) -> str:
         """Store the list that keeps `kept` elements of `parent` and appends `added`; gives its key."""
@@ -121,22 +117,33 @@ class PoolWriter:
             self._add(key, b'"l":' + data)
         return key
 
-    def _rope(self, data: bytes) -> list[str] | None:
+    def _rope(self, data: bytes, every: bool) -> list[str] | None:
         """Parts of `data` with its long strings as entries of their own; None if it has none."""
         rope: list[str] = []
         cursor = 0
         for match in _STRING.finditer(data):
-            if match.end() - match.start() < _STRING_MIN or match.end() - match.start() == len(data):
+            string = match.group()
+            if len(string) < _STRING_MIN or len(string) == len(data):
+                continue
+            key = piece_key(string)
+            if not every and key not in self._known:
                 continue
             if match.start() > cursor:
-                rope.append(self.put_literal(data[cursor : match.start()]))
-            rope.append("#" + self.put_json(match.group(), cut=False))
+                rope.append(self._own_literal(data[cursor : match.start()]))
+            rope.append("#" + self.put_json(string, cut="no", key=key))
             cursor = match.end()
         if not rope:
             return None
         if cursor < len(data):
-            rope.append(self.put_literal(data[cursor:]))
+            rope.append(self._own_literal(data[cursor:]))
         return rope
+
+    def _own_literal(self, data: bytes) -> str:
+        """A rope item for bytes that will hardly come again, with their ids and counts: inline whatever their length."""
+        try:
+            return "=" + data.decode("utf-8")
+        except UnicodeDecodeError:
+            return "#" + self.put_bytes(data)
 
     def _add(self, key: str, value: bytes) -> None:
         if len(self._known) >= _KNOWN_MAX:
@@ -331,7 +338,7 @@ class PoolReader:
         if fd is None:
             return []
         self._scan()
-        for offset, line in _lines_of(fd, self._verified):
+        for offset, line in whole_lines(fd, self._verified):
             self._verified_lines += 1
             self._verified = offset + len(line) + 1
             if (reason := self._damage_of(line)) is not None:
@@ -358,7 +365,7 @@ class PoolReader:
             return f"refers to {missing[0]}, which is missing"
         data = self._join(entry.r, 1) if entry.r is not None else entry.own_bytes()
         if data is None and needed:
-            return None  # what it refers to is damaged, and listed with its own line
+            return "a part of it is damaged"
         return None if data is not None and piece_key(data) == entry.k else "bytes do not fit their key"
 
     def _entries(self, key: str) -> Iterator[_Entry]:
@@ -378,7 +385,7 @@ class PoolReader:
         fd = self._open()
         if fd is None:
             return
-        for offset, line in _lines_of(fd, self._scanned):
+        for offset, line in whole_lines(fd, self._scanned):
             self._scanned = offset + len(line) + 1
             match = _HEAD.match(line)
             if match is not None:
@@ -394,20 +401,3 @@ class PoolReader:
             except OSError:
                 return None
         return self._fd
-
-
-def _lines_of(fd: int, start: int) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each whole line from `start`, a line's beginning; without the newlines."""
-    offset = cursor = start
-    begun: list[bytes] = []  # parts of a line longer than what was read so far
-    while chunk := os.pread(fd, _CHUNK, cursor):
-        cursor += len(chunk)
-        first, *others = chunk.split(b"\n")
-        begun.append(first)
-        if not others:
-            continue
-        last = others.pop()
-        for line in (b"".join(begun), *others):
-            yield offset, line
-            offset += len(line) + 1
-        begun = [last]

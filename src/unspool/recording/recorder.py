@@ -8,7 +8,6 @@ agent nothing.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -35,16 +34,14 @@ from unspool.recording.bodies import BodyStore
 from unspool.recording.heads import HeadWriter
 from unspool.recording.lanes import CutBody, LaneTable
 from unspool.recording.lines import encode_event, encode_message, error_data
-from unspool.recording.metadata import write_metadata
+from unspool.recording.metadata import new_metadata, write_metadata
 from unspool.recording.pool import PoolWriter
 from unspool.recording.writerfiles import WriterFiles
-from unspool.store import boot_id, host_name, new_hex_id, os_process_start
 
 __all__ = ["BodyStore", "Recorder"]
 
 _RETRY_NS = 1_000_000_000  # after a fault, and between checks that the folder is still there
 
-logger = logging.getLogger("unspool")
 _live: weakref.WeakSet[Recorder] = weakref.WeakSet()
 
 
@@ -84,19 +81,7 @@ class Recorder:
         self._pool = PoolWriter()
         self._lanes = LaneTable(self._pool)
         self._heads = HeadWriter(self._pool)
-        os_pid = os.getpid()
-        self._metadata = RecordMetadata(
-            record_id="",
-            pid=pid,
-            intent=intent,
-            start_time=datetime.now(UTC),
-            span_base=new_hex_id()[:24],
-            host=host_name(),
-            boot_id=boot_id(),
-            os_pid=os_pid,
-            os_start=os_process_start(os_pid),
-            **(fields or {}),
-        )
+        self._metadata = new_metadata(pid, intent, fields or {})
         try:
             self._files = WriterFiles(Path(base_dir), self._metadata)
         except OSError as exc:
@@ -352,7 +337,7 @@ class Recorder:
         try:
             self._finish(*self._ending)
         except StoreError as exc:  # the event is written, and the caller of `close` has been told nothing is wrong
-            logger.warning("%s", exc)
+            _warn(exc)
 
     def sync(self) -> None:
         """Wait until the disk has what was written so far (power loss).
@@ -387,11 +372,11 @@ class Recorder:
             if not self._closed:
                 self.write_event(self._failure(exc))
         except (StoreError, RecorderClosed) as fault:
-            logger.warning("%s", fault)
+            _warn(fault)
         try:
             self.close()
         except StoreError as fault:  # the program's own exception must come through
-            logger.warning("%s", fault)
+            _warn(fault)
 
     def _failure(self, exc: BaseException) -> RecordEvent:
         data = error_data(exc)
@@ -411,3 +396,9 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _warn(fault: Exception) -> None:
+    import logging  # slow to import for a program being recorded, and rarely needed
+
+    logging.getLogger("unspool").warning("%s", fault)

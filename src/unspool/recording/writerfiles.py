@@ -10,7 +10,7 @@ from pathlib import Path
 
 from unspool.errors import StoreError
 from unspool.events import RecordMetadata
-from unspool.recording.appender import Appender
+from unspool.recording.appender import Appender, open_apart
 from unspool.recording.eventlog import EVENTS_NAME
 from unspool.recording.metadata import write_metadata
 from unspool.recording.pool import POOL_NAME
@@ -48,7 +48,7 @@ class WriterFiles:
             metadata.record_id = self.folder.name
             try:
                 # The lock comes first: whoever sees the metadata may already ask whether the writer is alive.
-                self._lock_fd = os.open(starting / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._lock_fd = open_apart(starting / LOCK_NAME, os.O_RDWR | os.O_CREAT)
                 fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
                 self.events = self._appender(starting / EVENTS_NAME)
                 self.pool = self._appender(starting / POOL_NAME)

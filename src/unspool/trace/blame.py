@@ -5,6 +5,7 @@ All of it is computed from the tree alone, in one pass over its spans and one wa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from operator import itemgetter
 from typing import Any, Final
@@ -13,9 +14,10 @@ from msgspec import Struct
 
 from unspool.events import SpanID, TraceID
 from unspool.recording.lines import encode_json
-from unspool.trace.critical import CriticalSegment, critical_path, in_start_order
+from unspool.trace.critical import CriticalSegment, critical_path
 from unspool.trace.errors_chain import ErrorChain, ErrorLink, chains_of, error_message
-from unspool.trace.spans import NS_PER_MS, Span, SpanStatus, interval_of, is_failing
+from unspool.trace.quiet import gc_paused
+from unspool.trace.spans import FAILING, NS_PER_MS, Span, interval_of, is_failing
 from unspool.trace.tree import SpanNode, SpanTree, metadata_of
 
 __all__ = ["TOP", "BlameEntry", "BlameResult", "BlameSummary", "analyze_trace"]
@@ -35,7 +37,7 @@ class BlameEntry(Struct):
     self_time: int = 0
 
 
-class BlameSummary(Struct):
+class BlameSummary(Struct, frozen=True):
     """Totals, without a synthetic root. `critical_path_pct` is at most 100, and less where spans outlive the root.
 
     `total_cost_usd` is None when no span has a cost.
@@ -119,6 +121,11 @@ def analyze_trace(
         return None
     if top < 0:
         raise ValueError(f"top must not be negative, got {top}")
+    with gc_paused():
+        return _analyze(tree, top, proven)
+
+
+def _analyze(tree: SpanTree, top: int, proven: Iterable[tuple[SpanID, SpanID]]) -> BlameResult:
     metadata = tree.metadata
     if not metadata.total_spans:  # a tree made by hand
         metadata = metadata_of([node.span for node, _ in tree.walk()])
@@ -181,13 +188,17 @@ class _Hotspots:
 class _Survey:
     """What one pass over all spans finds."""
 
-    __slots__ = ("cost", "dear", "errors", "hungry", "origins", "slow", "spans", "tokens")
+    __slots__ = ("costs", "dear", "errors", "hungry", "origins", "slow", "spans", "tokens")
 
     def __init__(self, top: int) -> None:
         self.slow, self.hungry, self.dear = _Hotspots(top), _Hotspots(top), _Hotspots(top)
         self.spans = self.errors = self.tokens = 0
-        self.cost: float | None = None
+        self.costs: list[float] = []
         self.origins: list[ErrorLink] = []
+
+    @property
+    def cost(self) -> float | None:
+        return math.fsum(self.costs) if self.costs else None
 
 
 def _survey(root: SpanNode, until: int, top: int) -> _Survey:
@@ -208,7 +219,7 @@ def _survey(root: SpanNode, until: int, top: int) -> _Survey:
             stack.extend(node.children)
             own -= _covered(node.children, start, end, until)
             for child in node.children:
-                if child.span.status in _FAILING:
+                if child.span.status in FAILING:
                     links[id(child)] = ErrorLink(child.span, failed, span)
                     is_origin = False
         if failed is not None:
@@ -225,35 +236,80 @@ def _survey(root: SpanNode, until: int, top: int) -> _Survey:
             if tokens >= hungry.floor:
                 hungry.add(tokens, span, own)
         if (cost := span.cost_usd) is not None:
-            found.cost = (found.cost or 0.0) + cost
+            found.costs.append(cost)
             if cost >= dear.floor and cost > 0:
                 dear.add(cost, span, own)
     return found
 
 
-_FAILING: Final = (SpanStatus.ERROR, SpanStatus.TIMEOUT)
-
-
 def _covered(children: list[SpanNode], start: int, end: int, until: int) -> int:
-    """How much of an interval is covered by at least one child."""
+    """How much of an interval is covered by at least one child, in nanoseconds."""
+    intervals = [interval_of(child.span, until) for child in children]
+    intervals.sort()  # in order already, but for trees made by hand
     covered = 0
-    point = before = start
-    for child in children:
-        child_start, child_end = interval_of(child.span, until)
-        if child_start < before and child_start > start:  # noqa: PLR1716
-            break
-        before = child_start
-        child_end = min(child_end, end)
-        child_start = max(child_start, point)
-        if child_end > child_start:
-            covered += child_end - child_start
-            point = child_end
-    else:
-        return covered
-    intervals = sorted(interval_of(child.span, until) for child in in_start_order(children))
-    ...
+    point = start
+    for child_start, child_end in intervals:
+        low, high = max(child_start, point), min(child_end, end)
+        if high > low:
+            covered += high - low
+            point = high
     return covered
 
 
 def _pct(part: float, whole: float) -> float:
     return part / whole * 100 if whole > 0 else 0.0
+
+
+# --- wire form -------------------------------------------------------------------------------------------------------
+
+
+def _span_wire(span: Span) -> dict[str, Any]:
+    return {
+        "trace_id": span.trace_id,
+        "span_id": span.span_id,
+        "pid": span.pid,
+        "name": span.name,
+        "duration_ms": span.duration // NS_PER_MS,
+        "tokens_used": span.tokens_used,
+        "status": str(span.status),
+        "kind": span.kind,
+        "duration_ns": span.duration,
+        "cost_usd": span.cost_usd,
+    }
+
+
+def _path_wire(span: Span, time_ns: int) -> dict[str, Any]:
+    return {**_span_wire(span), "critical_ms": time_ns // NS_PER_MS, "critical_ns": time_ns}
+
+
+def _entry_wire(entry: BlameEntry) -> dict[str, Any]:
+    return {
+        **_span_wire(entry.span),
+        "percentage": entry.percentage,
+        "rank": entry.rank,
+        "self_time_ms": entry.self_time // NS_PER_MS,
+        "self_time_ns": entry.self_time,
+    }
+
+
+def _chain_wire(chain: ErrorChain) -> dict[str, Any]:
+    return {
+        "path": [_span_wire(span) for span in chain.path],
+        "root_cause": _span_wire(chain.root_cause),
+        "message": error_message(chain.root_cause),
+        "handled_by": None if chain.handled_by is None else _span_wire(chain.handled_by),
+    }
+
+
+def _segment_wire(part: CriticalSegment) -> dict[str, Any]:
+    return {
+        "span_id": part.span.span_id,
+        "name": part.span.name,
+        "critical_ms": part.duration // NS_PER_MS,
+        "start_ms": part.start_ns // NS_PER_MS,
+        "end_ms": part.end_ns // NS_PER_MS,
+        "critical_ns": part.duration,
+        "start_ns": part.start_ns,
+        "end_ns": part.end_ns,
+        "proven": part.proven,
+    }

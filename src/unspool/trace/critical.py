@@ -45,10 +45,10 @@ def critical_path(
 
     The spans are given once each, in order of first appearance, the root always first.
 
-    Going back from the end of a span, the child that finished last is on the path; of the others only one that ended no
-    later than that child's start, and so on. Of children that ended together the one that began first is taken, then the
-    one with the smaller span id. Children are cut to the part of their parent that is on the path; those without
-    duration are never on it. A root without duration gives one part of length 0.
+    Going back from the end of a span, the child that finished last is on the path; of the others only one that ended
+    no later than that child's start, and so on. Of children that ended together the one that began first is taken,
+    then the one with the smaller span id. Children are cut to the part of their parent that is on the path; those
+    without duration are never on it. A root without duration gives one part of length 0.
 
     Costs O(k log k) in the children of the spans on the path; the rest of the tree is not visited.
 
@@ -97,10 +97,13 @@ class _Frame:
         self.node, self.start, self.point = node, start, end
         self.later: SpanNode | None = None
         self.candidates: list[tuple[int, int, SpanNode]] = []
-        if not node.children:
+        children = node.children
+        if not children:
             return
+        if len(children) > 1:
+            children = in_start_order(children)
         # Against the order of start, so that a stable sort by end leaves the earliest start last among equal ends.
-        for child in reversed(in_start_order(node.children)):
+        for child in reversed(children):
             child_start, child_end = interval_of(child.span, open_until_ns)
             child_start, child_end = max(child_start, start), min(child_end, end)
             if child_start < child_end:

@@ -1,7 +1,7 @@
 """Where errors began and how far they travelled.
 
-An error travels through failing parents only. Its origin is a failing span none of whose children failed; the chain goes
-from there up to the last ancestor that failed too. If the parent of that one succeeded, the error was handled there.
+An error travels through failing parents only. Its origin is a failing span none of whose children failed; the chain
+goes from there up to the last ancestor that failed too. If the parent of that one succeeded, it was handled there.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def chains_of(origins: list[ErrorLink], open_until_ns: int) -> tuple[list[ErrorC
 
 
 def error_message(span: Span) -> str:
-    """What is known of why a span failed: OpenTelemetry's `exception` event, `error.message` or `error.type`; else ""."""
+    """Why a span failed, by OpenTelemetry's `exception` event, `error.message` or `error.type`; "" if unknown."""
     for event in reversed(span.events):
         if event.name == "exception":
             parts = [_text(event.attrs, "exception.type"), _text(event.attrs, "exception.message")]

@@ -56,7 +56,7 @@ class SpanRecorder:
         with self._lock:
             self._writer = writer
 
-    def start_span(
+    def start_span(  # noqa: PLR0917 - the seed's order
         self, pid: PID, trace_id: TraceID, span_id: SpanID, parent_span_id: SpanID, name: str, kind: str = "agent"
     ) -> None:
         """Begin the span of a PID; its start is written at once.

@@ -21,6 +21,7 @@ from unspool.recording.lines import decode_json, encode_json, is_plain, revive, 
 from unspool.store import new_hex_id
 
 __all__ = [
+    "FAILING",
     "SPAN_KINDS",
     "Span",
     "SpanEvent",
@@ -87,12 +88,12 @@ class SpanStatus(StrEnum):
         return cls(msgspec.json.decode(data, type=str))
 
 
+FAILING: Final = (SpanStatus.ERROR, SpanStatus.TIMEOUT)
+
+
 def is_failing(span: Span) -> bool:
     """Whether the span ended in an error or a timeout."""
-    return span.status in _FAILING
-
-
-_FAILING: Final = (SpanStatus.ERROR, SpanStatus.TIMEOUT)
+    return span.status in FAILING
 
 
 class SpanEvent(Struct):
@@ -262,7 +263,7 @@ def interval_of(span: Span, open_until_ns: int) -> tuple[int, int]:
 
 def _from_wire(raw: Any) -> Span:
     if not isinstance(raw, dict):
-        raise ValueError(f"a span is a JSON object, this is {_json_type(raw)}")
+        raise _wrong("the line", raw, "an object")
     start_ns, end_ns = _instant(raw, "start_time"), _instant(raw, "end_time")
     duration = _number(raw, "duration_ns")
     if not duration and not (start_ns and end_ns > start_ns):
@@ -271,10 +272,10 @@ def _from_wire(raw: Any) -> Span:
     tokens = raw.get("tokens_used", 0)
     cost = raw.get("cost_usd")
     if cost is not None and (isinstance(cost, bool) or not isinstance(cost, int | float)):
-        raise ValueError(f"cost_usd is {_json_type(cost)}, not a number")
+        raise _wrong("cost_usd", cost, "a number")
     status = raw.get("status", "")
     if not isinstance(status, str):
-        raise ValueError(f"status is {_json_type(status)}, not a string")
+        raise _wrong("status", status, "a string")
     attributes = _object(raw, "attributes")
     return Span(
         trace_id=_text(raw, "trace_id", needed=True),
@@ -288,7 +289,7 @@ def _from_wire(raw: Any) -> Span:
         syscall_count=_number(raw, "syscall_count"),
         tokens_used=None if tokens is None else _number(raw, "tokens_used"),
         status=SpanStatus(status),
-        events=[_event_from_wire(item) for item in raw.get("events") or []],
+        events=_events(raw),
         kind=_text(raw, "kind") or "agent",
         attributes=attributes,
         cost_usd=None if cost is None else float(cost),
@@ -296,9 +297,18 @@ def _from_wire(raw: Any) -> Span:
     )
 
 
+def _events(raw: dict[str, Any]) -> list[SpanEvent]:
+    items = raw.get("events")
+    if items is None:
+        return []
+    if not isinstance(items, list):
+        raise _wrong("events", items, "a list")
+    return [_event_from_wire(item) for item in items]
+
+
 def _event_from_wire(raw: Any) -> SpanEvent:
     if not isinstance(raw, dict):
-        raise ValueError(f"an event of a span is a JSON object, this is {_json_type(raw)}")
+        raise _wrong("an event", raw, "an object")
     # The reference gives its events no JSON names, so it writes those of Go.
     ms = _number(raw, "timestamp_ms") if "timestamp_ms" in raw else _number(raw, "TimestampMs")
     return SpanEvent(
@@ -320,7 +330,7 @@ def _number(raw: dict[str, Any], key: str) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ValueError(f"{key} is {_json_type(value)}, not a whole number")
+        raise _wrong(key, value, "a whole number")
     return value
 
 
@@ -329,7 +339,7 @@ def _text(raw: dict[str, Any], key: str, *, needed: bool = False) -> str:
     if value is None and not needed:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{key} is {_json_type(value)}, not a string" if key in raw else f"{key} is missing")
+        raise _wrong(key, value, "a string")
     return value
 
 
@@ -338,11 +348,12 @@ def _object(raw: dict[str, Any], key: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise ValueError(f"{key} is {_json_type(value)}, not an object")
+        raise _wrong(key, value, "an object")
     revived = revive(value, lambda _: None)
     return revived if isinstance(revived, dict) else value
 
 
-def _json_type(value: Any) -> str:
+def _wrong(what: str, value: Any, wanted: str) -> ValueError:
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "an object"}
-    return "null" if value is None else names.get(type(value), type(value).__name__)
+    found = "missing or null" if value is None else names.get(type(value), type(value).__name__)
+    return ValueError(f"{what} is {found}, not {wanted}")

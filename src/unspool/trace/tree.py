@@ -6,6 +6,7 @@ parent that is not there, a circle) hangs under a synthetic root named `(trace)`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from operator import attrgetter
@@ -15,7 +16,17 @@ from msgspec import Struct
 
 from unspool.events import SpanID, TraceID
 from unspool.recording.lines import encode_json, is_plain, to_wire
-from unspool.trace.spans import NS_PER_MS, Span, SpanStatus, instant_ms, instant_time, interval_of, is_failing, short_wire
+from unspool.trace.quiet import gc_paused
+from unspool.trace.spans import (
+    FAILING,
+    NS_PER_MS,
+    Span,
+    SpanStatus,
+    instant_ms,
+    instant_time,
+    interval_of,
+    short_wire,
+)
 
 __all__ = [
     "SYNTHETIC_NAME",
@@ -53,11 +64,11 @@ class SpanNode(Struct, eq=False):
         return self.span.name
 
 
-class TraceMetadata(Struct):
+class TraceMetadata(Struct, frozen=True):
     """Totals of a trace, without a synthetic root. Durations in nanoseconds, instants of the Unix epoch.
 
-    `total_tokens` and `total_cost_usd` sum what is known; a cost of None means that no span has one. `error_count` counts
-    errors and timeouts.
+    `total_tokens` and `total_cost_usd` sum what is known; a cost of None means that no span has one. `error_count`
+    counts errors and timeouts.
     """
 
     total_spans: int = 0
@@ -150,6 +161,11 @@ def build_span_tree(spans: Iterable[Span], *, until_ns: int = 0) -> SpanTree | N
         until_ns: the instant up to which unfinished spans are known to have lasted, such as now for a running agent;
             at the least they last until the last instant that any span names.
     """
+    with gc_paused():
+        return _build(spans, until_ns)
+
+
+def _build(spans: Iterable[Span], until_ns: int) -> SpanTree | None:
     unique, repeated = unique_spans(spans)
     if not unique:
         return None
@@ -162,6 +178,7 @@ def build_span_tree(spans: Iterable[Span], *, until_ns: int = 0) -> SpanTree | N
 
     top: list[SpanNode] = []
     orphans: list[SpanID] = []
+    may_circle = False  # a circle has a parent that did not begin before its child
     for node in all_nodes:
         parent_id = node.span.parent_span_id
         if not parent_id:
@@ -173,8 +190,10 @@ def build_span_tree(spans: Iterable[Span], *, until_ns: int = 0) -> SpanTree | N
             top.append(node)
         else:
             parent.children.append(node)
+            if parent.span.start_time_ns >= node.span.start_time_ns:
+                may_circle = True
     roots = sum(not node.span.parent_span_id for node in top)
-    circles = _break_circles(all_nodes, nodes, top)
+    circles = _break_circles(all_nodes, nodes, top) if may_circle else []
 
     trace_ids = {span.trace_id: None for span in unique if span.trace_id}  # in order of start
     trace_id = next(iter(trace_ids), "")
@@ -187,13 +206,16 @@ def build_span_tree(spans: Iterable[Span], *, until_ns: int = 0) -> SpanTree | N
         note
         for note in (
             _note(repeated, "{n} repeated: the same span id came more than once, and one span of each id was kept"),
-            _note(["", *trace_ids] if len(trace_ids) > 1 else [], "{n} beyond the first trace id", first=2),
             _note([""] * (roots if roots > 1 else 0), "{n} without a parent; they hang under " + SYNTHETIC_NAME),
             _note(orphans, "{n} whose parent is missing; they hang under " + SYNTHETIC_NAME),
             _note(circles, "{n} in a circle of parents, cut at the earliest; it hangs under " + SYNTHETIC_NAME),
         )
         if note
     ]
+    if len(trace_ids) > 1:
+        notes.append(
+            f"spans of {len(trace_ids)} traces ({_some(trace_ids)}); the tree is named after the one that began first"
+        )
     return SpanTree(root=root, trace_id=trace_id, metadata=metadata, notes=notes)
 
 
@@ -203,8 +225,9 @@ def unique_spans(spans: Iterable[Span]) -> tuple[list[Span], list[SpanID]]:
     nameless: list[Span] = []
     repeated: list[SpanID] = []
     for span in spans:
-        known = by_id.setdefault(span.span_id, span)
-        if known is span:
+        known = by_id.get(span.span_id)
+        if known is None:
+            by_id[span.span_id] = span
             continue
         if not span.span_id:
             nameless.append(span)
@@ -222,28 +245,34 @@ def _weight(span: Span) -> tuple[bool, int, bytes]:
 
 def metadata_of(spans: list[Span], *, until_ns: int = 0) -> TraceMetadata:
     """Totals over spans of different ids."""
-    tokens = errors = 0
-    cost: float | None = None
-    last = max(span.end_time_ns for span in spans)
-    last = max(last, until_ns, max(span.start_time_ns + (0 if span.end_time_ns else span.duration) for span in spans))
-    first_start, last_end = last, 0
+    tokens = errors = last_end = 0
+    first_start: int | None = None
+    is_open = False
+    costs: list[float] = []
     for span in spans:
-        tokens += span.tokens_used or 0
-        if is_failing(span):
-            errors += 1
-        if span.cost_usd is not None:
-            cost = (cost or 0.0) + span.cost_usd
-        start, end = interval_of(span, last)
-        first_start = min(first_start, start)
+        start, end = interval_of(span, 0)
+        if first_start is None or start < first_start:
+            first_start = start
         last_end = max(last_end, end)
+        tokens += span.tokens_used or 0
+        status = span.status
+        if status in FAILING:
+            errors += 1
+        elif status is SpanStatus.OPEN and not span.end_time_ns:
+            is_open = True
+        if span.cost_usd is not None:
+            costs.append(span.cost_usd)
+    if is_open:
+        last_end = max(last_end, until_ns)
+    first_start = first_start or 0
     return TraceMetadata(
         total_spans=len(spans),
         total_tokens=tokens,
-        total_duration=last_end - first_start,
+        total_duration=max(last_end - first_start, 0),
         start_time_ns=first_start,
         end_time_ns=last_end,
         error_count=errors,
-        total_cost_usd=cost,
+        total_cost_usd=math.fsum(costs) if costs else None,
     )
 
 
@@ -255,24 +284,21 @@ def _sort_by_start(spans: list[Span]) -> None:
         if index < len(spans) and spans[index].start_time_ns == spans[first].start_time_ns:
             continue
         if index - first > 1:
-            spans[first:index] = sorted(spans[first:index], key=lambda span: (span.span_id, span.to_json() if not span.span_id else b""))
+            spans[first:index] = sorted(spans[first:index], key=_id_order)
         first = index
+
+
+def _id_order(span: Span) -> tuple[SpanID, bytes]:
+    return span.span_id, b"" if span.span_id else span.to_json()
 
 
 def _break_circles(all_nodes: list[SpanNode], nodes: dict[SpanID, SpanNode], top: list[SpanNode]) -> list[SpanID]:
     """Cut each circle of parents at its earliest span, which joins `top`; gives the ids of the spans cut."""
-    count = 0
-    stack = list(top)
-    while stack:
-        node = stack.pop()
-        count += 1
-        if node.children:
-            stack.extend(node.children)
-    if count == len(all_nodes):
-        return []
     cut: list[SpanID] = []
     reached: set[int] = set()
     _reach(top, reached)
+    if len(reached) == len(all_nodes):
+        return []
     for node in all_nodes:
         # Whoever is not reached has a parent that is not reached either, so going up ends in a circle.
         trail: dict[int, SpanNode] = {}
@@ -312,12 +338,15 @@ def _synthetic_root(trace_id: TraceID, metadata: TraceMetadata) -> Span:
     )
 
 
-def _note(ids: list[SpanID], text: str, first: int = 0) -> str:
+def _note(ids: list[SpanID], text: str) -> str:
     """One line on several spans, naming the first few ids; "" for none."""
     if not ids:
         return ""
-    shown = sorted({one for one in ids[first:] if one})
-    named = ", ".join(shown[:_SHOWN_IDS]) + (", …" if len(shown) > _SHOWN_IDS else "")
-    number = len(ids) - first
-    line = text.replace("{n}", "1 span" if number == 1 else f"{number} spans")
+    line = text.replace("{n}", "1 span" if len(ids) == 1 else f"{len(ids)} spans")
+    named = _some(one for one in ids if one)
     return f"{line} ({named})" if named else line
+
+
+def _some(ids: Iterable[str]) -> str:
+    shown = sorted(set(ids))
+    return ", ".join(shown[:_SHOWN_IDS]) + (", …" if len(shown) > _SHOWN_IDS else "")

@@ -59,7 +59,12 @@ def both(function):
 def page(module):
     with module.Client() as client:
         answer = client.get(URL + "/page", headers={"x-one": "1"})
-        return [answer.status_code, digest(answer.content), type(answer.stream).__name__ != "", answer.elapsed is not None]
+        return [
+            answer.status_code,
+            digest(answer.content),
+            type(answer.stream).__name__ != "",
+            answer.elapsed is not None,
+        ]
 
 
 @both
@@ -94,15 +99,20 @@ def streamed_upload(module):
 @both
 def multipart_upload(module):
     with module.Client() as client:
-        return client.post(URL + "/upload", files={"file": ("a.bin", DATA)}, headers={
-            "content-type": "multipart/form-data; boundary=fixed"}).text
+        return client.post(
+            URL + "/upload",
+            files={"file": ("a.bin", DATA)},
+            headers={"content-type": "multipart/form-data; boundary=fixed"},
+        ).text
 
 
 @both
 def stepwise(module):
     got = []
-    with module.Client() as client, client.stream("POST", URL + "/stepwise/v1/chat/completions", json={
-            "model": "m", "messages": []}) as answer:
+    with (
+        module.Client() as client,
+        client.stream("POST", URL + "/stepwise/v1/chat/completions", json={"model": "m", "messages": []}) as answer,
+    ):
         for piece in answer.iter_raw():
             got.append(piece.decode())
             ack()
@@ -195,8 +205,9 @@ def requests_head_and_none():
 @scenario
 def requests_stepwise():
     got = []
-    with requests.post(URL + "/stepwise/v1/chat/completions", json={"model": "m", "messages": []}, stream=True,
-                       timeout=10) as answer:
+    with requests.post(
+        URL + "/stepwise/v1/chat/completions", json={"model": "m", "messages": []}, stream=True, timeout=10
+    ) as answer:
         for piece in answer.iter_content(None):
             got.append(piece.decode())
             ack()

@@ -10,7 +10,9 @@ from openai import AsyncOpenAI, OpenAI
 from scenarios import URL, main, scenario
 
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}]
-RESPONSE_TOOLS = [{"type": "function", "name": "add", "parameters": {"type": "object", "properties": {}}, "strict": None}]
+RESPONSE_TOOLS = [
+    {"type": "function", "name": "add", "parameters": {"type": "object", "properties": {}}, "strict": None}
+]
 client = OpenAI(base_url=f"{URL}/v1", max_retries=0)
 kept = []
 
@@ -300,6 +302,7 @@ async def async_half_read():
         async for chunk in stream:
             await stream.close()
             return chunk.choices[0].delta.role
+    return None
 
 
 @scenario

@@ -1,4 +1,4 @@
-"""How the agents of this folder are put together: named scenarios, each printing one line that is the same every run."""
+"""How the agents of this folder are put together: named scenarios, each printing one line, always the same."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> None:
         function = _all[name]
         try:
             result = asyncio.run(function()) if inspect.iscoroutinefunction(function) else function()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             chain, seen = [], error
             while seen is not None:
                 chain.append(type(seen).__name__)

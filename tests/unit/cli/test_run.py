@@ -93,6 +93,12 @@ def test_a_command_without_python_is_run_and_the_line_says_why_nothing_was_recor
     assert "no Python that unspool could enter" in done.stderr
 
 
+def test_a_python_that_was_told_to_ignore_its_environment_is_named_as_the_reason(unspool, store):
+    done = unspool("run", "--", sys.executable, "-I", "-c", "print('works')")
+    assert (done.stdout, done.returncode) == ("works\n", 0)
+    assert "was started with -I, -E or -S" in done.stderr
+
+
 def test_a_store_that_cannot_be_made_costs_the_recording_not_the_run(unspool, tmp_path):
     (tmp_path / "file").write_text("")
     done = unspool("run", "--store", str(tmp_path / "file" / "store"), *python("print('works')"))
@@ -160,6 +166,21 @@ def test_signals_are_passed_on_and_the_command_decides(store, last):
         assert process.wait(timeout=60) == 4
         assert process.stderr is not None
         assert "unspool: recorded" in process.stderr.read()
+
+
+def test_no_signal_is_lost(store):
+    """One that comes between the handler of the one before and the wait for the command was, once."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "unspool", "run", "-q", *python(WAITING)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        for _ in range(300):
+            process.send_signal(signal.SIGUSR1)
+            assert process.stdout.readline() == "got SIGUSR1\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 4
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")

@@ -25,7 +25,7 @@ from unspool.events import (
     ToolCall,
     ToolDef,
 )
-from unspool.recording import lines
+from unspool.recording import values
 from unspool.recording.lines import (
     decode_event,
     decode_message,
@@ -204,7 +204,7 @@ def test_cycles_are_cut_where_they_close():
 
 
 def test_a_graph_with_many_paths_does_not_hang(monkeypatch):
-    monkeypatch.setattr(lines, "MAX_VALUES", 10_000)
+    monkeypatch.setattr(values, "MAX_VALUES", 10_000)
     shared = [1]
     for _ in range(100):
         shared = [shared, shared]
@@ -285,7 +285,9 @@ def test_marks_that_make_no_sense_are_left_alone(mark):
 
 
 def test_snapshots_mark_odd_values_in_params_and_schemas():
-    context = ContextSnapshotData(params={"t": float("nan"), "b": b"x"}, tools=[ToolDef("f", schema={"max": float("inf")})])
+    context = ContextSnapshotData(
+        params={"t": float("nan"), "b": b"x"}, tools=[ToolDef("f", schema={"max": float("inf")})]
+    )
     line = encode_event(RecordEvent(RecordEventType.CONTEXT_SNAPSHOT, 1, 1, 1, context=context))
     back = decode_event(line).context
     assert back.params == {"t": {"$float": "nan"}, "b": {"$bytes": "eA=="}}

@@ -432,7 +432,15 @@ def test_bodies_written_beside_an_event_come_back(recorder, syscall):
     stored = []
 
     def prepare(store: BodyStore) -> None:
-        bodies = b'{"a": "b"}', b"\x00\xff", b"", b'{"a": 1}\n', b" [1] ", b'{"x": NaN}', b'{"long": "%s"}' % (b"z" * 900)
+        bodies = (
+            b'{"a": "b"}',
+            b"\x00\xff",
+            b"",
+            b'{"a": 1}\n',
+            b" [1] ",
+            b'{"x": NaN}',
+            b'{"long": "%s"}' % (b"z" * 900),
+        )
         stored.extend((data, store.put(data, is_json=True), store.put(data)) for data in bodies)
 
     recorder.write_with_bodies(event, prepare)

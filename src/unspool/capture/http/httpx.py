@@ -129,7 +129,7 @@ class _Upload:
 def _stream_classes(module: Any) -> tuple[Any, Any]:
     """Stream wrappers of the classes this module checks for."""
 
-    class RecordedStream(module.SyncByteStream):  # type: ignore[misc,name-defined]
+    class RecordedStream(module.SyncByteStream):  # type: ignore[misc]
         def __init__(self, stream: Any, exchange: Exchange | _Upload) -> None:
             self._stream = stream
             self._exchange = exchange
@@ -164,7 +164,7 @@ def _stream_classes(module: Any) -> tuple[Any, Any]:
             if not self._exchange.done:
                 self._exchange.finish(CLOSED)
 
-    class RecordedAsyncStream(module.AsyncByteStream):  # type: ignore[misc,name-defined]
+    class RecordedAsyncStream(module.AsyncByteStream):  # type: ignore[misc]
         def __init__(self, stream: Any, exchange: Exchange | _Upload) -> None:
             self._stream = stream
             self._exchange = exchange

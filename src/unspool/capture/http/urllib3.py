@@ -41,7 +41,7 @@ def install(module: Any, patch: Patch) -> None:
     _watch_responses(HTTPResponse, patch)
     original = pool._make_request
 
-    def make_request(
+    def make_request(  # noqa: PLR0917 - urllib3's own signature
         self: Any, conn: Any, method: str, url: str, body: Any = None, headers: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         exchange = None
