@@ -6,10 +6,12 @@ clock starts, as a reader gives them: in the order in which they ended, each wit
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 
 from unspool.trace.spans import Span, SpanStatus
@@ -50,9 +52,8 @@ def make_spans(count: int, shape: str, seed: int = 1) -> list[Span]:
                 cost_usd=rng.random() / 100 if kind == "llm" else None,
             )
         )
-    # As a reader gives them: in the order in which they ended, and so in memory.
     spans.sort(key=lambda span: span.end_time_ns)
-    return [Span.from_json(span.to_json()) for span in spans]
+    return spans
 
 
 def _parent_of(number: int, shape: str, rng: random.Random) -> int:
@@ -61,8 +62,9 @@ def _parent_of(number: int, shape: str, rng: random.Random) -> int:
     return 0 if shape == "wide" else (number - 1) // rng.randint(1, 20)
 
 
-def _analyse(count: int, shape: str) -> None:
-    spans = make_spans(count, shape)
+def _analyse(path: str) -> None:
+    spans = read_spans(path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
     began = time.perf_counter()
     from unspool.trace import analyze_trace, build_span_tree
 
@@ -71,19 +73,30 @@ def _analyse(count: int, shape: str) -> None:
     result = analyze_trace(tree)
     done = time.perf_counter()
     assert result is not None
-    assert result.summary.total_spans == count
+    assert result.summary.total_spans == len(spans)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-    print(f"{done - began:.4f} {built - began:.4f} {done - built:.4f} {peak:.0f} {len(result.critical_segments)}")
+    parts = len(result.critical_segments)
+    print(f"{done - began:.3f} {built - began:.3f} {done - built:.3f} {peak:.0f} {before:.0f} {parts}")
 
 
-def _measure(count: int, shape: str) -> tuple[float, float]:
+def read_spans(path: str) -> list[Span]:
+    """The spans of a file: as a reader gives them, in the order in which they ended."""
+    with open(path, "rb") as file:
+        return [Span.from_json(line) for line in file]
+
+
+def _measure(count: int, shape: str, folder: str) -> tuple[float, float]:
     """Seconds and megabytes of one size."""
-    command = [sys.executable, "-m", "benchmarks.blame", str(count), shape]
+    path = os.path.join(folder, f"{shape}-{count}.jsonl")
+    with open(path, "wb") as file:
+        file.writelines(span.to_json() + b"\n" for span in make_spans(count, shape))
+    command = [sys.executable, "-m", "benchmarks.blame", path]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    total, tree, blame, peak, segments = done.stdout.split()
+    os.unlink(path)
+    total, tree, blame, peak, before, parts = done.stdout.split()
     print(
-        f"{count:>9,} spans, {shape:<5}: tree {tree} s + blame {blame} s = {total} s, peak memory {peak} MB with the "
-        f"spans, {segments} parts of the critical path"
+        f"{count:>9,} spans, {shape:<5}: tree {tree} s + blame {blame} s = {total} s, peak memory {peak} MB of which "
+        f"{before} for the spans, {int(parts):,} parts of the critical path"
     )
     return float(total), float(peak)
 
@@ -109,11 +122,12 @@ def _startup() -> float:
 
 def main() -> None:
     for shape in SHAPES:
-        tenth, _ = _measure(SPANS // 10, shape)
-        whole, peak = _measure(SPANS, shape)
+        with tempfile.TemporaryDirectory() as folder:
+            tenth, _ = _measure(SPANS // 10, shape, folder)
+            whole, peak = _measure(SPANS, shape, folder)
         print(f"    {whole:.1f} s (goal 12), {peak:.0f} MB (goal 1500), {whole / tenth:.1f} × a tenth (goal 11)")
     print(f"100 spans with import: {_startup():.0f} ms (goal 50)")
 
 
 if __name__ == "__main__":
-    _analyse(int(sys.argv[1]), sys.argv[2])
+    _analyse(sys.argv[1])

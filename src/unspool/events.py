@@ -379,7 +379,6 @@ class RecordEvent(Struct, omit_defaults=True):
 
 def record_event_from_syscall(event: SyscallEvent) -> RecordEvent:
     """The recordable form of a live event; its seq_num is 0 until a recorder gives it one."""
-    err = event.err
     return RecordEvent(
         type=RecordEventType.SYSCALL,
         seq_num=0,
@@ -389,12 +388,21 @@ def record_event_from_syscall(event: SyscallEvent) -> RecordEvent:
             syscall=event.syscall,
             args=event.args,
             result=event.result,
-            err="" if err is None else (str(err) or type(err).__name__ if isinstance(err, BaseException) else err),
+            err=_error_text(event.err),
             duration=event.duration,
         ),
         trace_id=event.trace_id,
         span_id=event.span_id,
     )
+
+
+def _error_text(err: BaseException | str | None) -> str:
+    if not isinstance(err, BaseException):
+        return err or ""
+    try:
+        return str(err) or type(err).__name__
+    except Exception:  # noqa: BLE001 - an exception class may fail to print itself
+        return type(err).__name__
 
 
 class TokenSnapshot(Struct):

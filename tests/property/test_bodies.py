@@ -39,10 +39,20 @@ rests = st.sampled_from(
 odd_bodies = st.one_of(
     st.binary(max_size=60),
     st.sampled_from(
-        [b"", b"{}", b"[]", b'{"messages":[1', b'{"messages":1}', b'{"messages":[1],"messages":[2]}', b'{"messages":[NaN]}',
-         b'{"messages":["\\ud800"]}', b'{"messages":["\xff"]}', b"\xef\xbb\xbf{}"]
+        [
+            b"",
+            b"{}",
+            b"[]",
+            b'{"messages":[1',
+            b'{"messages":1}',
+            b'{"messages":[1],"messages":[2]}',
+            b'{"messages":[NaN]}',
+            b'{"messages":["\\ud800"]}',
+            b'{"messages":["\xff"]}',
+            b"\xef\xbb\xbf{}",
+        ]
     ),
-)  # fmt: skip
+)
 
 
 @st.composite

@@ -35,8 +35,6 @@ from unspool.recording.recorder import BodyStore, Recorder
 
 __all__ = ["Exchange", "begin"]
 
-_REQUEST_IDS = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid")
-
 
 def begin(
     client: str, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes | None
@@ -164,8 +162,9 @@ class Exchange:
             call=self.call if self.provider is not None else self.flow.call,
             step=self.step if self.provider is not None else self.flow.step,
             task=self.flow.path,
-            lane=self.lane,
-            at=self.at if kind is not RecordEventType.LLM_RESPONSE else None,
+            # What its snapshot says of a model call need not be said again when it ends.
+            lane=self.lane if kind is RecordEventType.CONTEXT_SNAPSHOT else None,
+            at=self.at if kind is RecordEventType.CONTEXT_SNAPSHOT or self.provider is None else None,
             span_id=self.span,
             parent_span_id=(self.flow.span or self.process.own_span) if kind is RecordEventType.SYSCALL else None,
         )
@@ -296,7 +295,8 @@ class Exchange:
         if broken is not None:
             err = f"{broken.type}: {broken.message}" if broken.message else broken.type
         elif self._status is not None and self._status >= 400:
-            err = f"{self._status} {error.type}: {error.message}" if error is not None else str(self._status)
+            said = f"{error.type}: {error.message}" if error is not None and error.message else self._reason or ""
+            err = f"{self._status} {said}".rstrip()
         elif error is not None:
             err = f"{error.type}: {error.message}"
         result = None
@@ -331,8 +331,6 @@ class Exchange:
             cache_write_tokens=usage.cache_write_tokens if usage is not None else None,
             reasoning_tokens=usage.reasoning_tokens if usage is not None else None,
             finish_reason=answer.finish_reason if answer is not None else None,
-            response_id=answer.response_id if answer is not None else None,
-            request_id=self._request_id(),
             partial=partial,
             error=error,
         )
@@ -346,12 +344,6 @@ class Exchange:
             self._conversation.busy = False
             self._conversation.failed = bool(err)
         self.flow.call, self.flow.step = self.call, self.step
-
-    def _request_id(self) -> str | None:
-        for name, value in self._response_headers:
-            if name.lower() in _REQUEST_IDS:
-                return value
-        return None
 
     def _write_http(
         self,

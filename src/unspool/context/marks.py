@@ -157,7 +157,7 @@ class Spoken:
         self._joined = {"".join(row): row for size in (2, 3, 4) for row in _rows(words, size)}
         self.size = len(self._marks)
 
-    def keys(self) -> Iterator[Key]:
+    def all_keys(self) -> Iterator[Key]:
         """Every key, some of them more than once."""
         return itertools.chain(self._marks, self._spans, self._joined)
 
@@ -258,7 +258,7 @@ def number_key(text: str) -> str:
 def number_strength(text: str) -> float:
     """By significant digits: a reader who has one of a million values knows its source, one of a hundred does not."""
     digits = "".join(char for char in number_key(text) if char.isdecimal())
-    significant = len(digits.rstrip("0")) + ("." in text)
+    significant = len(digits.rstrip("0"))
     if significant >= 5:
         return 1.0
     if significant == 4:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from msgspec import Struct
 
 from unspool.context.amounts import check_counts, percentage, to_one_decimal
 from unspool.context.suggestions import suggest, suggest_for_tool
-from unspool.context.temperature import State, Verdict, is_tool_result, judge
+from unspool.context.temperature import Leak, State, Verdict, is_tool_result, judge
 from unspool.context.tokens import apportion, estimate_message
 from unspool.context.uses import INSTRUCTION_ROLES
 from unspool.events import PID, CtxID, CtxMessage, ToolCall
@@ -66,7 +67,7 @@ class BlockVerdict(Struct, omit_defaults=True):
     """The evidence for the temperature of one block.
 
     `index` is the place in `ContextData.messages`, None for the system prompt; `last_used_by` the index of the last
-    model output that refers to the block, and `quote` what it repeats of it.
+    model output that refers to the block, and `quote` what it repeats of it. `leak` says how a leaked one leaked.
     """
 
     index: int | None
@@ -76,6 +77,7 @@ class BlockVerdict(Struct, omit_defaults=True):
     reason: str
     last_used_by: int | None = None
     quote: str = ""
+    leak: Leak | None = None
 
 
 class CtxProfileResult(Struct):
@@ -103,7 +105,10 @@ class CtxProfileResult(Struct):
             consumer["pct"] = to_one_decimal(consumer["pct"])
             if not consumer["suggestion"]:
                 del consumer["suggestion"]
-        return msgspec.json.encode(wire)
+        try:
+            return msgspec.json.encode(wire)
+        except UnicodeEncodeError:  # half of a surrogate pair in a role or a quote
+            return json.dumps(wire, separators=(",", ":")).encode("ascii")
 
     @classmethod
     def from_json(cls, data: bytes | str) -> CtxProfileResult:
@@ -152,7 +157,7 @@ def analyze_context(
         budget=context_budget,
         system=sum(consumers.get(kind, 0) for kind in ("system_prompt", "system")),
         tools=sum(tokens for kind, tokens in consumers.items() if kind.startswith("tool:")),
-        leaked=[(block.tokens, block.reason) for block in evidence if block.state == "leaked"],
+        leaked=[(block.tokens, block.leak) for block in evidence if block.leak is not None],
         cold=result.classification.cold.tokens,
     )
     return result
@@ -175,8 +180,8 @@ def _weighed(data: ContextData, verdicts: Sequence[Verdict], tokens_used: int) -
     """The verdicts with the tokens of their blocks, the system prompt first if there is one."""
     weights = [estimate_message(message) for message in data.messages]
     blocks = [
-        BlockVerdict(index, message.role, 0, verdict.state, verdict.reason, verdict.last_used_by, verdict.quote)
-        for index, (message, verdict) in enumerate(zip(data.messages, verdicts, strict=True))
+        BlockVerdict(index, message.role, 0, one.state, one.reason, one.last_used_by, one.quote, one.leak)
+        for index, (message, one) in enumerate(zip(data.messages, verdicts, strict=True))
     ]
     if data.system_prompt:
         weights.insert(0, estimate_message(CtxMessage("system", data.system_prompt)))
@@ -205,16 +210,16 @@ def _classification(evidence: Sequence[BlockVerdict], total: int) -> Classificat
 
 def _consumers(
     messages: Sequence[CtxMessage], calls: Sequence[ToolCall | None], evidence: Sequence[BlockVerdict]
-) -> tuple[dict[str, int], dict[str, list[tuple[int, str]]]]:
-    """Tokens by consumer, in order of first appearance, and what leaked of each as (tokens, reason)."""
+) -> tuple[dict[str, int], dict[str, list[tuple[int, Leak]]]]:
+    """Tokens by consumer, in order of first appearance, and what leaked of each as (tokens, how)."""
     consumers: dict[str, int] = {}
-    leaks: dict[str, list[tuple[int, str]]] = {}
+    leaks: dict[str, list[tuple[int, Leak]]] = {}
     for block in evidence:
         kind = "system_prompt" if block.index is None else _kind(messages[block.index], calls[block.index])
         if block.tokens or kind.startswith("tool:"):
             consumers[kind] = consumers.get(kind, 0) + block.tokens
-        if block.state == "leaked":
-            leaks.setdefault(kind, []).append((block.tokens, block.reason))
+        if block.leak is not None:
+            leaks.setdefault(kind, []).append((block.tokens, block.leak))
     return consumers, leaks
 
 

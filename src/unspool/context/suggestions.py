@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 from unspool.context.amounts import percentage
+from unspool.context.temperature import Leak
 
 __all__ = ["suggest", "suggest_for_tool"]
 
 
 def suggest(
-    *, total: int, budget: int, system: int, tools: int, leaked: Sequence[tuple[int, str]], cold: int
+    *, total: int, budget: int, system: int, tools: int, leaked: Sequence[tuple[int, Leak]], cold: int
 ) -> list[str]:
     """Advice in fixed order: system prompt, tools, leaked results, cold messages, budget; none for an empty context.
 
     Args:
         total: tokens of the context; `system`, `tools` and `cold` are parts of it, `budget` its limit (0: none).
-        leaked: tokens and reason of each leaked result.
+        leaked: tokens of each leaked result and how it leaked.
     """
     if total == 0:
         return []
@@ -50,7 +52,7 @@ def suggest(
     return advice
 
 
-def suggest_for_tool(leaked: Sequence[tuple[int, str]]) -> str:
+def suggest_for_tool(leaked: Sequence[tuple[int, Leak]]) -> str:
     """Advice for one tool's results; "" when none of them leaked."""
     if not leaked:
         return ""
@@ -62,14 +64,12 @@ def _results(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _why(leaked: Sequence[tuple[int, str]]) -> str:
-    kinds = Counter(_kind(reason) for _, reason in leaked)
-    return ", ".join(f"{kinds[kind]} {kind}" for kind in ("never used", "duplicate", "superseded") if kinds[kind])
+_WORDS: Final[dict[Leak, str]] = {"unused": "never used", "duplicate": "duplicate", "superseded": "superseded"}
 
 
-def _kind(reason: str) -> str:
-    kind = reason.partition(":")[0]
-    return kind if kind in ("duplicate", "superseded") else "never used"
+def _why(leaked: Sequence[tuple[int, Leak]]) -> str:
+    kinds = Counter(leak for _, leak in leaked)
+    return ", ".join(f"{kinds[leak]} {words}" for leak, words in _WORDS.items() if kinds[leak])
 
 
 def _whole_percent(part: int, whole: int) -> int:

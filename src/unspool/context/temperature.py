@@ -18,9 +18,10 @@ from msgspec import Struct
 from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES, Use, find_uses
 from unspool.events import CtxMessage, ToolCall
 
-__all__ = ["ACTIVE_OUTPUTS", "ENOUGH_OUTPUTS", "WARM_OUTPUTS", "State", "Verdict", "is_tool_result", "judge"]
+__all__ = ["ACTIVE_OUTPUTS", "ENOUGH_OUTPUTS", "WARM_OUTPUTS", "Leak", "State", "Verdict", "is_tool_result", "judge"]
 
 State = Literal["active", "warm", "cold", "leaked"]
+Leak = Literal["unused", "duplicate", "superseded"]
 
 # In the Claude Code sessions of ../shared/data a result that an output has just referred to is referred to again by the
 # next one in 33 of 100 cases; after one, two, three, four, five outputs without it in 21, 16, 9, 10, 4.
@@ -47,16 +48,20 @@ class Verdict(Struct, frozen=True):
     reason: str
     last_used_by: int | None = None
     quote: str = ""
+    leak: Leak | None = None
 
 
 class _Replacement(Struct, frozen=True):
     by: int
+    leak: Leak
     reason: str
 
 
 def is_tool_result(message: CtxMessage) -> bool:
     """Whether a message carries what a tool gave back."""
-    return message.role in TOOL_ROLES or (message.tool_call_id is not None and message.role not in OUTPUT_ROLES)
+    if message.role in TOOL_ROLES:
+        return True
+    return message.tool_call_id is not None and message.role not in OUTPUT_ROLES | INSTRUCTION_ROLES
 
 
 def judge(system_prompt: str, messages: Sequence[CtxMessage], calls: Sequence[ToolCall | None]) -> list[Verdict]:
@@ -90,7 +95,8 @@ def _verdict(
         return Verdict("active", "instructions hold for the whole run")
     last = uses[-1] if uses else None
     if replaced is not None and (last is None or last.by < replaced.by):
-        return Verdict("leaked", replaced.reason, last.by if last else None, last.mark.shown if last else "")
+        used_by, quote = (last.by, last.mark.shown) if last is not None else (None, "")
+        return Verdict("leaked", replaced.reason, used_by, quote, replaced.leak)
     if last is not None:
         age = passed[last.by]
         return Verdict(_by_age(age), f"{_HOW[last.mark.kind]} in message {last.by}", last.by, last.mark.shown)
@@ -105,7 +111,7 @@ def _verdict(
     if _is_acknowledgement(message.content):
         reason = "too short to be recognised" if message.content.strip() else "no text to be recognised by"
         return Verdict(_by_age(age - 1), reason)
-    return Verdict("leaked", f"none of the {_outputs(age)} since it arrived refers to it")
+    return Verdict("leaked", f"none of the {_outputs(age)} since it arrived refers to it", leak="unused")
 
 
 _HOW: Final = {
@@ -179,12 +185,14 @@ def _replacements(messages: Sequence[CtxMessage], calls: Sequence[ToolCall | Non
                 # The call failed this time: what it gave before is still the best there is.
                 continue
             if earlier is not None:
-                replaced[earlier] = _Replacement(index, f"superseded: {call.name} was called again, message {index}")
+                reason = f"superseded: {call.name} was called again, message {index}"
+                replaced[earlier] = _Replacement(index, "superseded", reason)
             by_call[key] = index
         if (digest := _digest(message)) is not None:
             earlier = by_content.get(digest)
             if earlier is not None:
-                replaced.setdefault(earlier, _Replacement(index, f"duplicate: message {index} holds the same"))
+                reason = f"duplicate: message {index} holds the same"
+                replaced.setdefault(earlier, _Replacement(index, "duplicate", reason))
             by_content[digest] = index
     return replaced
 

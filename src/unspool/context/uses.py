@@ -87,7 +87,7 @@ class _Index:
             if self._is_output[at]:
                 spoken = self._spoken[at] = Spoken(spoken_text(message))
                 spoken_twice.update(known.intersection(spoken.lasting_keys()))
-                known.update(spoken.keys())
+                known.update(spoken.all_keys())
         self._instructed, _ = held_marks(system_prompt, known)
         for at, message in enumerate(self._messages):
             if not self._is_output[at]:
@@ -99,7 +99,7 @@ class _Index:
         # Most of what is said is said once and stands nowhere else: only the rest is looked at again.
         relevant = spoken_twice.union(self._held_at)
         for at, spoken in self._spoken.items():
-            for key in relevant.intersection(spoken.keys()):
+            for key in relevant.intersection(spoken.all_keys()):
                 self._spoken_at[key].append(at)
 
     def uses(self) -> list[list[Use]]:

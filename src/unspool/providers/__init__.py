@@ -7,6 +7,7 @@ touches that module and the table here. Parsing never raises, whatever the bytes
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from unspool.providers import anthropic, gemini, openai_chat, openai_responses
@@ -14,11 +15,13 @@ from unspool.providers.provider import Provider, RequestHead
 from unspool.providers.vendors import vendor_of_host
 from unspool.providers.wire import as_object, decode_json
 
-__all__ = ["PROVIDERS", "Provider", "RequestHead", "match", "request_head", "vendor"]
+__all__ = ["PROVIDERS", "Provider", "RequestHead", "match", "request_head", "request_id", "vendor"]
 
 PROVIDERS: Final[dict[str, Provider]] = {
     module.PROVIDER.name: module.PROVIDER for module in (openai_chat, openai_responses, anthropic, gemini)
 }
+# Where providers put the id to quote to their support: OpenAI and most, Anthropic, Google, Azure, AWS.
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "x-goog-request-id", "apim-request-id", "x-amzn-requestid")
 _SUFFIXES: Final = tuple(suffix for provider in PROVIDERS.values() for suffix in provider.suffixes)
 
 
@@ -39,6 +42,11 @@ def match(method: str, url: str) -> Provider | None:
 def vendor(provider: Provider, url: str) -> str:
     """The name for the device path /dev/llm/<vendor>/<model>: who is called, else who invented the wire format."""
     return vendor_of_host(url) or provider.vendor
+
+
+def request_id(headers: Iterable[tuple[str, str]]) -> str | None:
+    """The provider's id of a request, from the headers of its response."""
+    return next((value for name, value in headers if name.lower() in _REQUEST_IDS), None)
 
 
 def request_head(provider: Provider, url: str, skeleton: bytes) -> RequestHead:

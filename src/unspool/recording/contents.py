@@ -23,7 +23,7 @@ from unspool.events import (
     RecordEvent,
     RecordEventType,
 )
-from unspool.providers import PROVIDERS
+from unspool.providers import PROVIDERS, request_id
 from unspool.recording.damage import Damage
 from unspool.recording.eventlog import EventLog
 from unspool.recording.heads import restore_head
@@ -83,7 +83,9 @@ class Contents:
             answer = self.response(event)
             if answer is not None:
                 data.text, data.tool_calls, data.reasoning = answer.text, answer.tool_calls, answer.reasoning
-        data.response = self._whole(data.response)
+                data.response_id = data.response_id or answer.response_id
+        response = data.response = self._whole(data.response)
+        data.request_id = data.request_id or request_id(response.headers or ())
 
     def _whole(self, message: Any) -> Any:
         """An HTTP message with its head; None stays None."""

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 
 from unspool.events import CtxMessage, RecordEvent
-from unspool.recording.values import REFUSED, PutString, error_data, is_plain, revive, to_wire
+from unspool.recording.values import REFUSED, Marked, PutString, error_data, is_plain, revive, to_wire
 
 __all__ = [
+    "Marked",
     "decode_event",
     "decode_json",
     "decode_message",

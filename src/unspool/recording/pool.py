@@ -139,7 +139,7 @@ class PoolWriter:
         return rope
 
     def _own_literal(self, data: bytes) -> str:
-        """A rope item for bytes that will hardly come again, with their ids and counts: inline whatever their length."""
+        """A rope item for bytes that will hardly come again, being full of ids and counts: inline at any length."""
         try:
             return "=" + data.decode("utf-8")
         except UnicodeDecodeError:
@@ -369,10 +369,8 @@ class PoolReader:
         return None if data is not None and piece_key(data) == entry.k else "bytes do not fit their key"
 
     def _entries(self, key: str) -> Iterator[_Entry]:
-        if key not in self:
-            return
         fd = self._open()
-        if fd is None:
+        if fd is None or key not in self:
             return
         for offset, length in (self._index[key], *self._copies.get(key, ())):
             try:
@@ -387,8 +385,7 @@ class PoolReader:
             return
         for offset, line in whole_lines(fd, self._scanned):
             self._scanned = offset + len(line) + 1
-            match = _HEAD.match(line)
-            if match is not None:
+            if (match := _HEAD.match(line)) is not None:
                 where = offset, len(line)
                 first = self._index.setdefault(match[1].decode("ascii"), where)
                 if first is not where:

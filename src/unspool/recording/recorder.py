@@ -40,6 +40,7 @@ from unspool.recording.writerfiles import WriterFiles
 
 __all__ = ["BodyStore", "Recorder"]
 
+_REENTERED = "a signal handler or finalizer came in the middle of another event of its thread"
 _RETRY_NS = 1_000_000_000  # after a fault, and between checks that the folder is still there
 
 _live: weakref.WeakSet[Recorder] = weakref.WeakSet()
@@ -142,9 +143,8 @@ class Recorder:
             StoreError: the event could not be written; it is counted in `lost_events`.
         """
         context = event.context
-        if context is not None and context.messages is not None and context.request is None:
-            return self._write(event, self._refer_messages)
-        return self._write(event, None)
+        by_hand = context is not None and context.messages is not None and context.request is None
+        return self._write(event, self._refer_messages if by_hand else None)
 
     def write_request(
         self,
@@ -233,11 +233,7 @@ class Recorder:
                 self._check_folder(now)
             if self._writing or now < self._fault_until:
                 self._lost += 1
-                fault = (
-                    "a signal handler or finalizer came in the middle of another event"
-                    if self._writing
-                    else self._fault
-                )
+                fault = _REENTERED if self._writing else self._fault
                 raise StoreError(f"{self._metadata.record_id}: event lost: {fault}")
             events = self._events
             size = events.size

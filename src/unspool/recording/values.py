@@ -1,4 +1,4 @@
-"""Values in events: what JSON holds goes as it is, the rest is marked, so that nothing raises and nothing changes silently.
+"""Values in events: what JSON holds goes as it is, the rest is marked; nothing raises and nothing changes silently.
 
     {"$float": "nan"}       nan, inf and -inf
     {"$int": "0x1f…"}       an integer of more than 2000 bits, which JSON parsers refuse
@@ -25,7 +25,7 @@ import msgspec
 
 from unspool.events import ErrorData
 
-__all__ = ["REFUSED", "PutString", "error_data", "is_plain", "revive", "to_wire"]
+__all__ = ["REFUSED", "Marked", "PutString", "error_data", "is_plain", "revive", "to_wire"]
 
 LONG_STRING = 1024  # a string longer than this goes into the pool
 MAX_DEPTH = 200
@@ -35,6 +35,14 @@ _REPR_MAX = 10_000
 _MARKS = frozenset(("$float", "$int", "$bytes", "$repr", "$ref", "$dict"))
 
 PutString = Callable[[str], str | None]
+
+
+class Marked(msgspec.Struct):
+    """What `to_wire` made of a value, kept until it is written: it is not marked a second time."""
+
+    value: Any
+
+
 # What encoding refuses: lone surrogates, foreign types, integers beyond 64 bits in old versions of msgspec, deep
 # nesting, and a dict that another thread changes meanwhile (a RuntimeError, as RecursionError is).
 REFUSED = (TypeError, ValueError, OverflowError, RuntimeError)

@@ -169,18 +169,19 @@ def _build(spans: Iterable[Span], until_ns: int) -> SpanTree | None:
     unique, repeated = unique_spans(spans)
     if not unique:
         return None
-    _sort_by_start(unique)
     metadata = metadata_of(unique, until_ns=until_ns)
-    # Spans without an id are nobody's parent.
+    # Everything in the order of the input, and so of memory, as far as possible: at a million spans the time goes into
+    # cache misses. Sorting all spans by start first takes twice as long as sorting the children of each.
     all_nodes = [SpanNode(span, []) for span in unique]
     nodes = {node.span.span_id: node for node in all_nodes}
-    nodes.pop("", None)
+    nodes.pop("", None)  # spans without an id are nobody's parent
 
     top: list[SpanNode] = []
     orphans: list[SpanID] = []
     may_circle = False  # a circle has a parent that did not begin before its child
     for node in all_nodes:
-        parent_id = node.span.parent_span_id
+        span = node.span
+        parent_id = span.parent_span_id
         if not parent_id:
             top.append(node)
             continue
@@ -190,17 +191,25 @@ def _build(spans: Iterable[Span], until_ns: int) -> SpanTree | None:
             top.append(node)
         else:
             parent.children.append(node)
-            if parent.span.start_time_ns >= node.span.start_time_ns:
+            if parent.span.start_time_ns >= span.start_time_ns:
                 may_circle = True
     roots = sum(not node.span.parent_span_id for node in top)
     circles = _break_circles(all_nodes, nodes, top) if may_circle else []
 
-    trace_ids = {span.trace_id: None for span in unique if span.trace_id}  # in order of start
+    for node in all_nodes:
+        if len(node.children) > 1:
+            _sort_by_start(node.children)
+    _sort_by_start(top)
+
+    trace_ids = {span.trace_id for span in unique if span.trace_id}
     trace_id = next(iter(trace_ids), "")
+    if len(trace_ids) > 1:
+        trace_id = min(
+            (one for one in unique if one.trace_id), key=lambda one: (one.start_time_ns, one.span_id)
+        ).trace_id
     if len(top) == 1 and not top[0].span.parent_span_id:
         root = top[0]
     else:
-        top.sort(key=lambda node: (node.span.start_time_ns, node.span.span_id))
         root = SpanNode(_synthetic_root(trace_id, metadata), top)
     notes = [
         note
@@ -276,19 +285,26 @@ def metadata_of(spans: list[Span], *, until_ns: int = 0) -> TraceMetadata:
     )
 
 
-def _sort_by_start(spans: list[Span]) -> None:
+def _sort_by_start(nodes: list[SpanNode]) -> None:
     """By start time, then span id. Two passes: comparing numbers is several times faster than comparing tuples."""
-    spans.sort(key=attrgetter("start_time_ns"))
+    nodes.sort(key=_start_of)
     first = 0
-    for index in range(1, len(spans) + 1):
-        if index < len(spans) and spans[index].start_time_ns == spans[first].start_time_ns:
-            continue
-        if index - first > 1:
-            spans[first:index] = sorted(spans[first:index], key=_id_order)
-        first = index
+    start = nodes[0].span.start_time_ns
+    for index in range(1, len(nodes)):
+        next_start = nodes[index].span.start_time_ns
+        if next_start != start:
+            if index - first > 1:
+                nodes[first:index] = sorted(nodes[first:index], key=_id_order)
+            first, start = index, next_start
+    if len(nodes) - first > 1:
+        nodes[first:] = sorted(nodes[first:], key=_id_order)
 
 
-def _id_order(span: Span) -> tuple[SpanID, bytes]:
+_start_of = attrgetter("span.start_time_ns")
+
+
+def _id_order(node: SpanNode) -> tuple[SpanID, bytes]:
+    span = node.span
     return span.span_id, b"" if span.span_id else span.to_json()
 
 

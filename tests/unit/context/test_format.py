@@ -39,6 +39,10 @@ PROFILE = CtxProfileResult(
     ],
 )
 
+LEAK_IN_USE_BEFORE = (
+    '  message 4  300 tok  superseded: read was called again, message 9; last used by message 6: "src/\\x1b[31ma.py"'
+)
+
 
 def test_a_profile():
     assert format_ctx_profile(PROFILE).splitlines() == [
@@ -55,7 +59,7 @@ def test_a_profile():
         "  #2 user                 400 tok   40.0%",
         "",
         "Leaked:",
-        '  message 4  300 tok  superseded: read was called again, message 9; last used by message 6: "src/\\x1b[31ma.py"',
+        LEAK_IN_USE_BEFORE,
         "  message 2  100 tok  none of the 5 outputs since it arrived refers to it",
         "",
         "Suggestions:",

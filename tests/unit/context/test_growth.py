@@ -12,10 +12,10 @@ from unspool.context import AlertLevel, GrowthPrediction, GrowthSnapshot, foreca
 from unspool.context.forecast import MOST_STEPS, theil_sen
 from unspool.events import TokenSnapshot
 
-SEED_KEYS = (
-    "pid tokens_used context_budget usage_pct current_step max_steps avg_tokens_per_step recent_rate remaining_budget "
-    "est_remaining predict_exhaust alert_level history"
-).split()
+SEED_KEYS = [
+    *("pid", "tokens_used", "context_budget", "usage_pct", "current_step", "max_steps", "avg_tokens_per_step"),
+    *("recent_rate", "remaining_budget", "est_remaining", "predict_exhaust", "alert_level", "history"),
+]
 
 
 def history(*tokens: int, first: int = 1) -> list[TokenSnapshot]:

@@ -43,6 +43,7 @@ def test_a_result_nobody_refers_to_has_leaked():
     verdict = one_result(PAGE, *[FILLER] * ENOUGH_OUTPUTS)
     assert verdict.state == "leaked"
     assert verdict.reason == "none of the 3 outputs since it arrived refers to it"
+    assert verdict.leak == "unused"
 
 
 @pytest.mark.parametrize("text", ["x" * 900, "word " * 200, "漢字仮名交じり文" * 50, PAGE])
@@ -112,6 +113,29 @@ def test_what_the_instructions_say_proves_nothing():
     assert verdicts(messages, "Remember reconcile_pallet_counts.")[2].state == "leaked"
 
 
+def test_what_a_later_instruction_said_first_proves_nothing_either():
+    messages = [
+        *said(FILLER),
+        CtxMessage("system", "Remember reconcile_pallet_counts."),
+        call("fetch", "c1"),
+        result(PAGE, "c1"),
+        *said(*["Always reconcile_pallet_counts."] * 4),
+    ]
+    assert verdicts(messages)[3].state == "leaked"
+
+
+def test_what_many_messages_hold_proves_nothing_of_one():
+    pages = [
+        message
+        for number in range(5)
+        for message in (
+            call("fetch", f"c{number}", n=number),
+            result(f"{'abcdefgh'[number] * 9} tag_of_all is in this text too {number}", f"c{number}"),
+        )
+    ]
+    assert {one.state for one in verdicts([*pages, *said(*["It is tag_of_all."] * 4)])[1::2][:5]} == {"leaked"}
+
+
 def test_a_word_or_two_by_chance_are_no_reference():
     text = PAGE + "Further remarks about weather, gardens, furniture and painting follow below this line."
     assert one_result(text, "The weather is fine.", "Nice gardens here.", FILLER, FILLER).state == "leaked"
@@ -163,6 +187,7 @@ def test_a_duplicate_leaks_and_the_later_copy_stays():
     found = verdicts(messages)
     assert found[1].state == "leaked"
     assert found[1].reason == "duplicate: message 4 holds the same"
+    assert found[1].leak == "duplicate"
     assert found[1].last_used_by == 2
     assert found[4].state == "active"
 
@@ -206,6 +231,7 @@ def test_the_same_call_again_supersedes_what_it_gave_before():
     found = verdicts(messages)
     assert found[1].state == "leaked"
     assert found[1].reason == "superseded: read was called again, message 4"
+    assert found[1].leak == "superseded"
     assert found[4].state == "active"
 
 

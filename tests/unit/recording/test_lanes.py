@@ -122,21 +122,47 @@ def test_a_call_that_changes_the_last_message_costs_that_message(lanes):
 @pytest.mark.parametrize(
     "bodies",
     [
-        [b'{"messages":[1]}', b'{"messages":[12]}', b'{"messages":[1,2]}', b'{"messages":[1.5,2]}', b'{"messages":[1e5]}'],
-        [b'{"messages":["a"]}', b'{"messages":["a","a"]}', b'{"messages":["ab","a"]}', b'{"messages":[]}', b'{"messages":["a"]}'],
+        [
+            b'{"messages":[1]}',
+            b'{"messages":[12]}',
+            b'{"messages":[1,2]}',
+            b'{"messages":[1.5,2]}',
+            b'{"messages":[1e5]}',
+        ],
+        [
+            b'{"messages":["a"]}',
+            b'{"messages":["a","a"]}',
+            b'{"messages":["ab","a"]}',
+            b'{"messages":[]}',
+            b'{"messages":["a"]}',
+        ],
         [b'{"messages": [1, 2]}', b'{"messages": [1, 2, 3]}', b'{"messages": [1, 2,3]}', b'{"messages": [1, 2 , 3]}'],
         [b'{"messages":[true,null]}', b'{"messages":[true,null,false]}', b'{"messages":[true,nullx]}'],
         [b'{"messages":[1,2],"x":1}', b'{"messages":[1,2,{"a":NaN}],"x":1}', b'{"messages":[1,2,"\\ud800"],"x":1}'],
-        [b'{"messages":[1]}', b'{"messages":[1,"\xff"]}', b'{"messages":[1,2', b'{"messages":[1]', b'{"messages":[1]}}'],
+        [
+            b'{"messages":[1]}',
+            b'{"messages":[1,"\xff"]}',
+            b'{"messages":[1,2',
+            b'{"messages":[1]',
+            b'{"messages":[1]}}',
+        ],
         [b'{"messages":[1],"messages":[2]}', b'{"messages":[1],"messages":[2,3]}', b'{"a":1,"a":2,"messages":[1]}'],
         [b"", b"{}", b"[]", b'{"messages":5}', b'{"messages":{"a":1}}', b"\x00", b"null", b'{"x":{"messages":[1]}}'],
-        [b'{"messages":[1,2]}  \n', b'\n {"messages" :\t[ 1 , 2 ] }', b'{"messages":[1,2]}\x00', b'{"messages":[1,2]},'],
+        [
+            b'{"messages":[1,2]}  \n',
+            b'\n {"messages" :\t[ 1 , 2 ] }',
+            b'{"messages":[1,2]}\x00',
+            b'{"messages":[1,2]},',
+        ],
         [b'{"messages":[' + b"[" * 2000 + b"]" * 2000 + b"]}", b'{"messages":[1]}'],
         [b'{"a":"\\"messages\\":[9]","messages":[1]}', b'{"\\u0061":[2],"messages":[1,3]}'],
-        [('{"messages":["é","\U0001f600"],"t":"' + "ü" * 400 + '"}').encode(), '{"messages":["é","\U0001f600","ß"]}'.encode()],
+        [
+            ('{"messages":["é","\U0001f600"],"t":"' + "ü" * 400 + '"}').encode(),
+            '{"messages":["é","\U0001f600","ß"]}'.encode(),
+        ],
     ],
     ids=range(12),
-)  # fmt: skip
+)
 def test_awkward_bodies_come_back_byte_for_byte(lanes, bodies):
     for _ in range(2):
         for body in bodies:

@@ -27,6 +27,7 @@ from unspool.events import (
 )
 from unspool.recording import values
 from unspool.recording.lines import (
+    Marked,
     decode_event,
     decode_message,
     encode_event,
@@ -268,6 +269,12 @@ def test_args_that_are_no_dict_make_no_event(args):
 def test_no_args_are_empty_args():
     event = RecordEvent(RecordEventType.SYSCALL, 1, 1, 1, syscall=SyscallEventData(syscall="X", args=None))
     assert decode_event(encode_event(event)).syscall.args == {}
+
+
+def test_what_is_marked_already_is_not_marked_again():
+    assert to_wire({"v": Marked({"$bytes": "eA=="})}) == {"v": {"$bytes": "eA=="}}
+    assert round_trip(Marked(to_wire({"$float": float("nan")})))["$float"] != 0
+    assert not is_plain(Marked(1))
 
 
 def test_long_strings_go_to_the_pool_and_short_ones_stay():

@@ -36,12 +36,32 @@ def pool(tmp_path):
 
 
 PIECES = [
-    b"1", b"null", b'"text"', b'{"a":[1,2,{"b":null}]}', b'{"a" : 1}', b' {"a":1}', b'{"a":1} ', b"[1,\n2]", b"[1,\r2]",
-    b"\x00\xff", b"\xff", b"NaN", b'{"x":NaN}', b'"\\ud800"', b'"\\x"', b'"\x01"', b"01", b"", b"not json", b'"' + b"x" * 999 + b'"',
-    b'{"content":"' + b"long \\u00e9 \\\" " * 100 + b'","other":"' + b"y" * 300 + b'"}',
+    b"1",
+    b"null",
+    b'"text"',
+    b'{"a":[1,2,{"b":null}]}',
+    b'{"a" : 1}',
+    b' {"a":1}',
+    b'{"a":1} ',
+    b"[1,\n2]",
+    b"[1,\r2]",
+    b"\x00\xff",
+    b"\xff",
+    b"NaN",
+    b'{"x":NaN}',
+    b'"\\ud800"',
+    b'"\\x"',
+    b'"\x01"',
+    b"01",
+    b"",
+    b"not json",
+    b'"' + b"x" * 999 + b'"',
+    b'{"content":"' + b'long \\u00e9 \\" ' * 100 + b'","other":"' + b"y" * 300 + b'"}',
     b'{"content":"' + b"long\\n" * 100 + b'",\n "pretty": true}',
-    "\"\u2028 \u0085 é \U0001f600\"".encode(), b'"' + b"\xff" * 500 + b'"', b"[" * 3000 + b"]" * 3000,
-]  # fmt: skip
+    '"\u2028 \u0085 é \U0001f600"'.encode(),
+    b'"' + b"\xff" * 500 + b'"',
+    b"[" * 3000 + b"]" * 3000,
+]
 
 
 @pytest.mark.parametrize("data", PIECES, ids=range(len(PIECES)))

@@ -137,16 +137,24 @@ MESSAGES = {
     "plain": [CtxMessage("system", "s"), CtxMessage("user", "u" * 5000)],
     "every field": [
         CtxMessage(
-            "assistant", "text", tool_call_id="c", tool_name="n", tool_calls=[ToolCall("f", "{}", "1")],
+            "assistant",
+            "text",
+            tool_call_id="c",
+            tool_name="n",
+            tool_calls=[ToolCall("f", "{}", "1")],
             parts=[Part("image", "alt", {"url": "x"})],
         )
     ],
     "strings": ["[system] be brief", "[user] hi", "no role", "[1, 2] is a list"],
     "mixture": [CtxMessage("user", "hi"), "[assistant] hello", CtxMessage("user", "bye")],
-    "odd": [CtxMessage("user", "\ud800"), CtxMessage("user", "", parts=[Part("x", data=[b"1", float("inf")])]), "\udfff"],
+    "odd": [
+        CtxMessage("user", "\ud800"),
+        CtxMessage("user", "", parts=[Part("x", data=[b"1", float("inf")])]),
+        "\udfff",
+    ],
     "empty": [],
     "none": None,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", MESSAGES)
@@ -197,9 +205,14 @@ def test_strings_get_roles_only_from_role_words(recorder):
     recorder.write_event(snapshot(["[system] s", "[tool] out] put", "[1, 2] x", "[TODO] y", "[user]z", "", "[user] "]))
     context = RecordReader(recorder.record_dir, live=True).context_at(1)
     assert [(message.role, message.content) for message in context.messages] == [
-        ("system", "s"), ("tool", "out] put"), ("user", "[1, 2] x"), ("user", "[TODO] y"), ("user", "[user]z"),
-        ("user", ""), ("user", ""),
-    ]  # fmt: skip
+        ("system", "s"),
+        ("tool", "out] put"),
+        ("user", "[1, 2] x"),
+        ("user", "[TODO] y"),
+        ("user", "[user]z"),
+        ("user", ""),
+        ("user", ""),
+    ]
     assert context.system_prompt == "s"
 
 
@@ -382,20 +395,50 @@ def test_follow_ends_when_the_writer_dies(tmp_path):
 # --- a recording of the reference ------------------------------------------------------------------------------------
 
 REFERENCE_EVENTS = [
-    {"seq_num": 1, "timestamp": 1_200_000, "pid": 3, "type": "state_change",
-     "state": {"from_state": "created", "to_state": "running", "reason": ""}},
-    {"seq_num": 2, "timestamp": 2_000_000, "pid": 3, "type": "syscall",
-     "syscall": {"syscall": "Spawn", "args": {"intent": "look", "n": 3.5}, "result": 4, "duration": 12_345}},
-    {"seq_num": 3, "timestamp": 3_000_000, "pid": 3, "type": "context_snapshot",
-     "context": {"messages": ["[system] You are terse", "[user] what is here?"]}},
-    {"seq_num": 4, "timestamp": 4_000_000, "pid": 3, "type": "llm_response",
-     "llm": {"model": "claude", "request_tokens": 0, "response_tokens": 812}},
-    {"seq_num": 5, "timestamp": 5_000_000, "pid": 3, "type": "syscall",
-     "syscall": {"syscall": "Read", "result": "x" * 200_000, "err": "", "duration": 0}},
-    {"seq_num": 6, "timestamp": 6_000_000, "pid": 3, "type": "syscall",
-     "syscall": {"syscall": "Open", "args": {"path": "/nope"}, "err": "[NOT_FOUND] no such file", "duration": 1}},
+    {
+        "seq_num": 1,
+        "timestamp": 1_200_000,
+        "pid": 3,
+        "type": "state_change",
+        "state": {"from_state": "created", "to_state": "running", "reason": ""},
+    },
+    {
+        "seq_num": 2,
+        "timestamp": 2_000_000,
+        "pid": 3,
+        "type": "syscall",
+        "syscall": {"syscall": "Spawn", "args": {"intent": "look", "n": 3.5}, "result": 4, "duration": 12_345},
+    },
+    {
+        "seq_num": 3,
+        "timestamp": 3_000_000,
+        "pid": 3,
+        "type": "context_snapshot",
+        "context": {"messages": ["[system] You are terse", "[user] what is here?"]},
+    },
+    {
+        "seq_num": 4,
+        "timestamp": 4_000_000,
+        "pid": 3,
+        "type": "llm_response",
+        "llm": {"model": "claude", "request_tokens": 0, "response_tokens": 812},
+    },
+    {
+        "seq_num": 5,
+        "timestamp": 5_000_000,
+        "pid": 3,
+        "type": "syscall",
+        "syscall": {"syscall": "Read", "result": "x" * 200_000, "err": "", "duration": 0},
+    },
+    {
+        "seq_num": 6,
+        "timestamp": 6_000_000,
+        "pid": 3,
+        "type": "syscall",
+        "syscall": {"syscall": "Open", "args": {"path": "/nope"}, "err": "[NOT_FOUND] no such file", "duration": 1},
+    },
     {"seq_num": 7, "timestamp": 7_000_000, "pid": 3, "type": "context_snapshot", "context": {"messages": None}},
-]  # fmt: skip
+]
 
 
 @pytest.fixture
@@ -407,9 +450,14 @@ def reference(tmp_path):
         folder.mkdir(parents=True)
         (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in REFERENCE_EVENTS))
         metadata = {
-            "record_id": "3-1772358300", "pid": 3, "intent": "look around",
-            "start_time": "2026-03-01T17:45:00.123456789+08:00", "end_time": end, "event_count": 7, "status": status,
-        } | changes  # fmt: skip
+            "record_id": "3-1772358300",
+            "pid": 3,
+            "intent": "look around",
+            "start_time": "2026-03-01T17:45:00.123456789+08:00",
+            "end_time": end,
+            "event_count": 7,
+            "status": status,
+        } | changes
         (folder / "metadata.json").write_text(json.dumps(metadata, indent=2))
         return folder
 

@@ -106,8 +106,9 @@ def test_leaving_with_by_an_exception_that_cannot_be_printed(tmp_path):
 
 
 def test_the_programs_own_exception_comes_through_when_the_disk_fails_too(tmp_path, monkeypatch):
-    with pytest.raises(KeyError), Recorder(tmp_path, 1, "x"):
-        monkeypatch.setattr(os, "write", refuse)
+    recorder = Recorder(tmp_path, 1, "x")
+    monkeypatch.setattr(os, "write", refuse)
+    with pytest.raises(KeyError), recorder:
         raise KeyError("mine")
 
 
