@@ -32,15 +32,14 @@ def main() -> None:
     times = []
     began = time.perf_counter()
     for turn in range(calls):
-        # The server answers with the same words each time, so that the new text is the question alone.
-        question = f"turn {turn} chars=20 " + text(rng, 1580)
+        question = f"turn {turn} " + text(rng, 780)
         messages.append({"role": "user", "content": question})
         before = time.perf_counter()
-        answer = client.chat.completions.create(model="count", messages=messages)  # type: ignore[arg-type]
+        answer = client.chat.completions.create(model="echo", messages=messages)  # type: ignore[arg-type]
         times.append(time.perf_counter() - before)
         reply = answer.choices[0].message.content or ""
         messages.append({"role": "assistant", "content": reply})
-        new_text += len(question)
+        new_text += len(question) + len(reply)
     loop = time.perf_counter() - began
     times.sort()
     print(json.dumps({"loop_s": loop, "median_call_s": times[len(times) // 2], "new_text": new_text}))

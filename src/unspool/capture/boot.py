@@ -22,7 +22,7 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
     """
     with guard:
         lineage = environment.lineage_from(os.environ)
-        if lineage is None or runtime.armed:
+        if lineage is None or runtime.armed or _is_unspool():
             return
         # A Python that an agent started by itself is a worker of it and appears once it does something.
         is_agent = lineage.parent is None
@@ -37,6 +37,13 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
             process.ensure()
     with guard:
         _give_way(loaded_before)
+
+
+def _is_unspool() -> bool:
+    """Whether this Python runs our own command line: it watches agents and is none."""
+    words = sys.orig_argv[1:]
+    module = words[words.index("-m") + 1 : words.index("-m") + 2] if "-m" in words else []
+    return module == ["unspool"] or bool(words and os.path.basename(words[0]) == "unspool")
 
 
 def _command_line() -> str:

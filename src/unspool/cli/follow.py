@@ -108,7 +108,7 @@ class Follower:
             return False
         attached = False
         for name in sorted(self._new_names(), key=pid_in):  # parents before their children
-            metadata = RecordManager(self._store.records)._describe(self._store.records / name)
+            metadata = RecordManager(self._store.records).describe(self._store.records / name)
             if metadata is None:
                 continue  # being made; asked again
             if self._joins(metadata, self._followed):

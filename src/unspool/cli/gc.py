@@ -8,7 +8,7 @@ import click
 
 from unspool.cli import amounts
 from unspool.cli.options import Command, json_option, store_option
-from unspool.cli.removal import remove_recordings, size_of
+from unspool.cli.removal import remove_leftovers, remove_recordings, size_of
 from unspool.cli.runs import Run, runs
 from unspool.cli.terminal import put
 from unspool.errors import UsageError
@@ -54,8 +54,10 @@ def gc(keep: int | None, older_than: float | None, dry_run: bool, store: str | N
     everything = runs(place)
     going = [run for run in everything[keep or 0 :] if _is_old(run, older_than) and not run.is_running]
     sizes = [sum(size_of(place.records / one.record_id) for one in run.records) for run in going]
-    if not dry_run and going:
-        remove_recordings(place, [one for run in going for one in run.records])
+    if not dry_run:
+        remove_leftovers(place)
+        if going:
+            remove_recordings(place, [one for run in going for one in run.records])
     if as_json:
         removed = [
             {

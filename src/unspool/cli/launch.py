@@ -146,7 +146,7 @@ class Launch:
     def _describe(self, name: str) -> RecordMetadata | None:
         if name in self._ended:
             return self._ended[name]
-        metadata = RecordManager(self.store.records)._describe(self.store.records / name)
+        metadata = RecordManager(self.store.records).describe(self.store.records / name)
         if metadata is None:
             return None  # not written yet
         if metadata.trace_id != self.trace_id:

@@ -69,7 +69,7 @@ def _running(store: Store) -> list[RecordMetadata]:
     except FileNotFoundError:
         return []
     manager = RecordManager(store.records)
-    found = [manager._describe(store.records / name) for name in names if writer_is_alive(store.records / name)]
+    found = [manager.describe(store.records / name) for name in names if writer_is_alive(store.records / name)]
     return [one for one in found if one is not None and one.status is RecordStatus.RECORDING]
 
 

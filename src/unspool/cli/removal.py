@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from unspool.errors import InvalidID, StoreError
 from unspool.events import RecordMetadata
 from unspool.recording.address import newest_first
-from unspool.store import Store, check_id
+from unspool.recording.writerfiles import STARTING
+from unspool.store import Store, check_id, writer_is_alive
 
-__all__ = ["remove_recordings", "size_of"]
+__all__ = ["remove_leftovers", "remove_recordings", "size_of"]
 
 _TRASH = "trash"
+_STARTING_S = 60
 
 
 def size_of(folder: Path) -> int:
@@ -52,6 +55,19 @@ def remove_recordings(store: Store, records: Iterable[RecordMetadata]) -> None:
         _remove_traces(store, traces)
     except OSError as exc:
         raise StoreError(f"cannot remove from {store.path}: {exc.strerror or exc}: {exc.filename}") from exc
+
+
+def remove_leftovers(store: Store) -> None:
+    """Remove folders of recordings whose start was cut off, which are in no list: their writer died making them."""
+    try:
+        with os.scandir(store.records) as entries:
+            folders = [entry.path for entry in entries if entry.name.startswith(STARTING) and entry.is_dir()]
+    except OSError:  # no store yet
+        return
+    for folder in folders:
+        # One made this minute may be about to get its lock.
+        if not writer_is_alive(folder) and time.time() - os.stat(folder).st_mtime > _STARTING_S:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_traces(store: Store, trace_ids: set[str]) -> None:

@@ -176,7 +176,7 @@ def newest_first(store: Store) -> Iterator[RecordMetadata]:
     """
     manager = RecordManager(store.records)
     for name in _names_newest_first(store):
-        metadata = manager._describe(store.records / name)
+        metadata = manager.describe(store.records / name)
         if metadata is not None:
             # A copied recording has its folder's name here; what its file says must not lead out of the store.
             yield metadata if metadata.record_id == name else msgspec.structs.replace(metadata, record_id=name)

@@ -147,12 +147,12 @@ class RecordManager:
         except OSError as exc:
             raise StoreError(f"cannot list the recordings in {self._base}: {exc.strerror or exc}") from exc
         folders = [self._base / name for name in names if not name.startswith(".")]
-        found = [metadata for folder in folders if (metadata := self._describe(folder)) is not None]
+        found = [metadata for folder in folders if (metadata := self.describe(folder)) is not None]
         oldest = datetime.min.replace(tzinfo=UTC)
         found.sort(key=lambda one: (one.start_time or oldest, one.record_id), reverse=True)
         return found
 
-    def _describe(self, folder: Path) -> RecordMetadata | None:
+    def describe(self, folder: Path) -> RecordMetadata | None:
         """The metadata of one recording as it stands now; None if this is no recording, or none we can read."""
         alive = writer_is_alive(folder)  # before its metadata, which a writer that ends replaces first
         try:

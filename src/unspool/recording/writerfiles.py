@@ -16,9 +16,9 @@ from unspool.recording.metadata import write_metadata
 from unspool.recording.pool import POOL_NAME
 from unspool.store import LOCK_NAME, new_record_id
 
-__all__ = ["WriterFiles"]
+__all__ = ["STARTING", "WriterFiles"]
 
-_STARTING = ".new-"  # before the name of a folder that is no recording yet
+STARTING = ".new-"  # before the name of a folder that is no recording yet
 
 _open_files: weakref.WeakSet[WriterFiles] = weakref.WeakSet()
 # Held while files are made and while the process forks, so that the child knows every lock file it inherits.
@@ -92,7 +92,7 @@ def _reserve_folder(base: Path, pid: int) -> tuple[Path, Path]:
     """A new folder to fill, and the free name it will get; both are nobody else's."""
     for _ in range(100):
         folder = base / new_record_id(pid)
-        starting = base / f"{_STARTING}{folder.name}"
+        starting = base / f"{STARTING}{folder.name}"
         try:
             starting.mkdir(mode=0o700)
         except FileExistsError:

@@ -17,7 +17,7 @@ from unspool.recording.lines import encode_json
 from unspool.trace.critical import CriticalSegment, critical_path
 from unspool.trace.errors_chain import ErrorChain, ErrorLink, chains_of, error_message
 from unspool.trace.quiet import gc_paused
-from unspool.trace.spans import FAILING, NS_PER_MS, Span, interval_of, is_failing
+from unspool.trace.spans import FAILING, NS_PER_MS, Span, interval_of
 from unspool.trace.tree import SpanNode, SpanTree, metadata_of
 
 __all__ = ["TOP", "BlameEntry", "BlameResult", "BlameSummary", "analyze_trace"]
@@ -139,9 +139,9 @@ def _analyze(tree: SpanTree, top: int, proven: Iterable[tuple[SpanID, SpanID]]) 
         trace_id=tree.trace_id,
         critical_path=path,
         critical_duration=critical_duration,
-        duration_hotspots=found.slow.entries(total),
-        token_hotspots=found.hungry.entries(found.tokens),
-        cost_hotspots=found.dear.entries(found.cost or 0.0),
+        duration_hotspots=found.slow.entries(total, until),
+        token_hotspots=found.hungry.entries(found.tokens, until),
+        cost_hotspots=found.dear.entries(found.cost or 0.0, until),
         error_chains=error_chains,
         handled_errors=handled_errors,
         summary=BlameSummary(
@@ -163,11 +163,11 @@ class _Hotspots:
 
     def __init__(self, top: int) -> None:
         self._top = top
-        self._candidates: list[tuple[float, int, SpanID, Span, int]] = []
+        self._candidates: list[tuple[float, int, SpanID, SpanNode]] = []
         self.floor: float = 0  # a value below this is in no list; nor is 0
 
-    def add(self, value: float, span: Span, self_time: int) -> None:
-        self._candidates.append((-value, span.start_time_ns, span.span_id, span, self_time))
+    def add(self, value: float, node: SpanNode) -> None:
+        self._candidates.append((-value, node.span.start_time_ns, node.span.span_id, node))
         if len(self._candidates) >= 256 + 2 * self._top:
             self._prune()
 
@@ -177,11 +177,11 @@ class _Hotspots:
         if self._candidates:
             self.floor = -self._candidates[-1][0]
 
-    def entries(self, total: float) -> list[BlameEntry]:
+    def entries(self, total: float, until: int) -> list[BlameEntry]:
         self._prune()
         return [
-            BlameEntry(span, _pct(-negative, total), rank, self_time)
-            for rank, (negative, _, _, span, self_time) in enumerate(self._candidates, 1)
+            BlameEntry(node.span, _pct(-negative, total), rank, _self_time(node, until))
+            for rank, (negative, _, _, node) in enumerate(self._candidates, 1)
         ]
 
 
@@ -202,58 +202,75 @@ class _Survey:
 
 
 def _survey(root: SpanNode, until: int, top: int) -> _Survey:
+    # A span is looked at among its siblings, and again only if it has children, to add up what they cover: at a
+    # million spans the time goes into cache misses.
     found = _Survey(top)
-    slow, hungry, dear = found.slow, found.hungry, found.dear
-    links: dict[int, ErrorLink] = {}  # of failing spans, by the identity of their node
-    if is_failing(root.span):
-        links[id(root)] = ErrorLink(root.span, None, None)
-    stack = [root]
+    slow, hungry, dear, costs = found.slow, found.hungry, found.dear, found.costs
+    links: dict[int, ErrorLink] = {}  # of failing spans that have children, by the identity of their node
+    stack = [(SpanNode(Span("", "", synthetic=True), [root]), 0, 0)]
     while stack:
-        node = stack.pop()
+        node, start, end = stack.pop()
         span = node.span
-        start, end = interval_of(span, until)
-        own = end - start
-        failed = links.get(id(node))
-        is_origin = failed is not None
-        if node.children:
-            stack.extend(node.children)
-            own -= _covered(node.children, start, end, until)
-            for child in node.children:
-                if child.span.status in FAILING:
-                    links[id(child)] = ErrorLink(child.span, failed, span)
-                    is_origin = False
-        if failed is not None:
-            found.errors += 1
-            if is_origin:
-                found.origins.append(failed)
-        if span.synthetic:
-            continue
-        found.spans += 1
-        if own >= slow.floor and own:
-            slow.add(own, span, own)
-        if tokens := span.tokens_used:
-            found.tokens += tokens
-            if tokens >= hungry.floor:
-                hungry.add(tokens, span, own)
-        if (cost := span.cost_usd) is not None:
-            found.costs.append(cost)
-            if cost >= dear.floor and cost > 0:
-                dear.add(cost, span, own)
+        failed = links.pop(id(node), None)
+        is_origin = True
+        covered, point, before, in_order = 0, start, 0, True
+        for child in node.children:
+            below = child.span
+            child_start, child_end = below.start_time_ns, below.end_time_ns
+            if not 0 < child_start <= child_end:
+                child_start, child_end = interval_of(below, until)
+            if child_start < before:
+                in_order = False  # a tree made by hand
+            before = child_start
+            low, high = max(child_start, point), min(child_end, end)
+            if high > low:
+                covered += high - low
+                point = high
+            link = None
+            if below.status in FAILING:
+                link = ErrorLink(below, failed, span)
+                is_origin = False
+                found.errors += 1
+            if child.children:
+                if link is not None:
+                    links[id(child)] = link
+                stack.append((child, child_start, child_end))
+            else:
+                if link is not None:
+                    found.origins.append(link)
+                own = child_end - child_start
+                if own >= slow.floor and own:
+                    slow.add(own, child)
+            if below.synthetic:
+                continue
+            found.spans += 1
+            if tokens := below.tokens_used:
+                found.tokens += tokens
+                if tokens >= hungry.floor:
+                    hungry.add(tokens, child)
+            if (cost := below.cost_usd) is not None:
+                costs.append(cost)
+                if cost >= dear.floor and cost > 0:
+                    dear.add(cost, child)
+        if failed is not None and is_origin:
+            found.origins.append(failed)
+        if not span.synthetic:
+            own = end - start - covered if in_order else _self_time(node, until)
+            if own >= slow.floor and own:
+                slow.add(own, node)
     return found
 
 
-def _covered(children: list[SpanNode], start: int, end: int, until: int) -> int:
-    """How much of an interval is covered by at least one child, in nanoseconds."""
-    intervals = [interval_of(child.span, until) for child in children]
-    intervals.sort()  # in order already, but for trees made by hand
-    covered = 0
-    point = start
-    for child_start, child_end in intervals:
+def _self_time(node: SpanNode, until: int) -> int:
+    """Time of a span that none of its children covers, in nanoseconds; overlapping children count once."""
+    start, end = interval_of(node.span, until)
+    own, point = end - start, start
+    for child_start, child_end in sorted(interval_of(child.span, until) for child in node.children):
         low, high = max(child_start, point), min(child_end, end)
         if high > low:
-            covered += high - low
+            own -= high - low
             point = high
-    return covered
+    return own
 
 
 def _pct(part: float, whole: float) -> float:

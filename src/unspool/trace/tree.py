@@ -166,16 +166,21 @@ def build_span_tree(spans: Iterable[Span], *, until_ns: int = 0) -> SpanTree | N
 
 
 def _build(spans: Iterable[Span], until_ns: int) -> SpanTree | None:
-    unique, repeated = unique_spans(spans)
+    unique = list(spans)
     if not unique:
         return None
-    metadata = metadata_of(unique, until_ns=until_ns)
     # Everything in the order of the input, and so of memory, as far as possible: at a million spans the time goes into
     # cache misses. Sorting all spans by start first takes twice as long as sorting the children of each.
-    all_nodes = [SpanNode(span, []) for span in unique]
-    nodes = {node.span.span_id: node for node in all_nodes}
-    nodes.pop("", None)  # spans without an id are nobody's parent
+    nodes = {span.span_id: SpanNode(span, []) for span in unique}
+    all_nodes = list(nodes.values())
+    repeated: list[SpanID] = []
+    if len(nodes) != len(unique) or "" in nodes:
+        unique, repeated = unique_spans(unique)
+        all_nodes = [SpanNode(span, []) for span in unique]
+        nodes = {node.span.span_id: node for node in all_nodes}
+        nodes.pop("", None)  # spans without an id are nobody's parent
 
+    metadata = metadata_of(unique, until_ns=until_ns)
     top: list[SpanNode] = []
     orphans: list[SpanID] = []
     may_circle = False  # a circle has a parent that did not begin before its child
@@ -201,12 +206,12 @@ def _build(spans: Iterable[Span], until_ns: int) -> SpanTree | None:
             _sort_by_start(node.children)
     _sort_by_start(top)
 
-    trace_ids = {span.trace_id for span in unique if span.trace_id}
-    trace_id = next(iter(trace_ids), "")
-    if len(trace_ids) > 1:
-        trace_id = min(
-            (one for one in unique if one.trace_id), key=lambda one: (one.start_time_ns, one.span_id)
-        ).trace_id
+    trace_id = unique[0].trace_id
+    trace_ids = {trace_id}
+    if any(span.trace_id != trace_id for span in unique):
+        named = [span for span in unique if span.trace_id]
+        trace_ids = {span.trace_id for span in named}
+        trace_id = min(named, key=lambda span: (span.start_time_ns, span.span_id)).trace_id
     if len(top) == 1 and not top[0].span.parent_span_id:
         root = top[0]
     else:
@@ -259,7 +264,9 @@ def metadata_of(spans: list[Span], *, until_ns: int = 0) -> TraceMetadata:
     is_open = False
     costs: list[float] = []
     for span in spans:
-        start, end = interval_of(span, 0)
+        start, end = span.start_time_ns, span.end_time_ns
+        if not 0 < start <= end:
+            start, end = interval_of(span, 0)
         if first_start is None or start < first_start:
             first_start = start
         last_end = max(last_end, end)

@@ -159,7 +159,7 @@ def test_newest_first_reads_only_what_is_taken(store, make, monkeypatch):
     ids = [make().record_id for _ in range(5)]
     asked = []
     monkeypatch.setattr(
-        "unspool.recording.address.RecordManager._describe",
+        "unspool.recording.address.RecordManager.describe",
         lambda _self, folder: asked.append(folder.name),
     )
     assert next(newest_first(store), None) is None
