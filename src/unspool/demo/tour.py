@@ -50,14 +50,13 @@ TOUR: tuple[Section, ...] = (
         "What the agent did",
         "Every call it made, in order: model calls, tools, sub-agents, and the processes and sockets below them.",
         ("strace", "last"),
-        lines=22,
+        lines=40,
     ),
     Section(
         "Where time and tokens went",
         "The same, summed up. One tool takes 300 ms; the model calls all carry a payment log of 40 KB, of which one "
         "line is ever used.",
-        ("strace", "last", "--stats"),
-        keep="last",
+        ("strace", "last", "--stats-only"),
         lines=20,
     ),
     Section(
@@ -68,10 +67,10 @@ TOUR: tuple[Section, ...] = (
     ),
     Section(
         "What went wrong",
-        "The answer above is wrong: 329.00 EUR are 355.32 USD, not 411.25. Step back through the run to see where "
-        "the rate came from: it is of 2018, and the system prompt forbids to ask again.",
+        "The answer above is wrong: 329.00 EUR are 355.32 USD, not 411.25. Step through the run to see where the rate "
+        "came from: it is of 2018, the system prompt forbids to ask again, and so the model multiplied with it.",
         ("replay", "last"),
-        stdin="find 2018-02-01\nprint\nwhere\nstep-prev\nstep-prev\nnext-error\nquit\n",
+        stdin="next-error\nfind 2018-02-01\nprint\nwhere\ndiff call:10 call:11\nquit\n",
         lines=40,
     ),
 )
