@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("write_event", "loop", "open_million", "startup", "growth", "temperature")
+NAMES = ("write_event", "loop", "open_million", "startup", "blame", "growth", "temperature")
 
 
 def main() -> int:

@@ -16,6 +16,8 @@ MODULES = (
     "unspool.recording",
     "unspool.strace",
     "unspool.replay",
+    "unspool.trace",
+    "unspool.context",
     "unspool.errors",
 )
 

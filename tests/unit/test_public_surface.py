@@ -64,8 +64,15 @@ def test_public_names_of_the_seed_exist() -> None:
         "record_event_from_syscall TokenSnapshot",
         "unspool.strace": "Options default_options attach aattach format_event format_event_json truncate_string",
         "unspool.recording": "Recorder RecordManager RecordReader RecordMetadata RecordStatus",
-        "unspool.replay": "ReplaySession ReplayListItem SnapshotFinder format_replay_event format_replay_list "
-        "format_replay_summary",
+        "unspool.replay": "ReplaySession ReplayListItem SnapshotFinder SnapshotRestorer ForkContext ForkMessage "
+        "compute_context_diff ContextDiff MessagesDiff PromptDiff TokenDelta hash_system_prompt format_context_diff "
+        "format_context_diff_json format_replay_event format_replay_list format_replay_summary",
+        "unspool.trace": "generate_trace_id generate_span_id SpanStatus Span SpanEvent SpanNode SpanRecorder SpanWriter "
+        "SpanReader build_span_tree SpanTree TraceMetadata TraceSummary analyze_trace BlameResult BlameEntry "
+        "BlameSummary ErrorChain CriticalSegment format_trace_list format_trace_tree format_blame_result",
+        "unspool.context": "ContextData CtxMessage analyze_context CtxProfileResult ClassificationResult ClassBucket "
+        "ConsumerEntry predict_growth GrowthPrediction GrowthSnapshot AlertLevel format_ctx_profile "
+        "format_growth_prediction",
     }
     for module, wanted in names.items():
         have = set(importlib.import_module(module).__all__)
