@@ -68,8 +68,8 @@ def test_public_names_of_the_seed_exist() -> None:
         "compute_context_diff ContextDiff MessagesDiff PromptDiff TokenDelta hash_system_prompt format_context_diff "
         "format_context_diff_json format_replay_event format_replay_list format_replay_summary",
         "unspool.trace": "generate_trace_id generate_span_id SpanStatus Span SpanEvent SpanNode SpanRecorder "
-        "SpanWriter SpanReader build_span_tree SpanTree TraceMetadata TraceSummary analyze_trace BlameResult BlameEntry "
-        "BlameSummary ErrorChain CriticalSegment format_trace_list format_trace_tree format_blame_result",
+        "SpanWriter SpanReader build_span_tree SpanTree TraceMetadata TraceSummary analyze_trace BlameResult "
+        "BlameEntry BlameSummary ErrorChain CriticalSegment format_trace_list format_trace_tree format_blame_result",
         "unspool.context": "ContextData CtxMessage analyze_context CtxProfileResult ClassificationResult ClassBucket "
         "ConsumerEntry predict_growth GrowthPrediction GrowthSnapshot AlertLevel format_ctx_profile "
         "format_growth_prediction",
