@@ -126,7 +126,15 @@ def test_heads_of_garbage_are_empty() -> None:
 
 
 def test_exports_are_the_public_ones() -> None:
-    assert set(providers.__all__) == {"PROVIDERS", "Provider", "RequestHead", "match", "request_head", "vendor"}
+    assert set(providers.__all__) == {
+        "PROVIDERS",
+        "Provider",
+        "RequestHead",
+        "match",
+        "request_head",
+        "request_id",
+        "vendor",
+    }
     assert all(hasattr(providers, name) for name in providers.__all__)
 
 
@@ -136,3 +144,9 @@ def test_importing_it_brings_no_client_library() -> None:
     code = f"import sys, unspool.providers; print(sorted({heavy} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_the_request_id_is_found_whatever_the_provider_calls_it() -> None:
+    assert providers.request_id([("Date", "x"), ("X-Request-Id", "req_1")]) == "req_1"
+    assert providers.request_id([("request-id", "req_2")]) == "req_2"
+    assert providers.request_id([("date", "x")]) is None
