@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ps": ("ps", "Show the agents that are running."),
     "ls": ("ls", "List recordings, newest first."),
     "show": ("show", "Show a recording, or one event of it in full."),
+    "diff": ("diff", "Show what changed between the contexts at two points."),
     "replay": ("replay", "Step through a recording, forwards and backwards."),
     "rm": ("rm", "Remove recordings."),
     "gc": ("gc", "Remove old recordings."),

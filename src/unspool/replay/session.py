@@ -209,14 +209,25 @@ class ReplaySession:
             SeqNotFound: the recording has no such event.
             NoSnapshot: no context was recorded at or before one of them.
         """
-        for seq in (seq1, seq2):
-            self._reader.index_of(seq)
-        before, old = self._snapshot(seq1)
-        after, new = self._snapshot(seq2)
+        return self.diff_with(self, seq1, seq2)
+
+    def diff_with(self, other: ReplaySession, seq: int, other_seq: int) -> ContextDiff:
+        """How the context in force at an event here differs from that at an event of another recording.
+
+        Args:
+            other: the session of the other recording; this one is "from", that one "to".
+
+        Raises:
+            SeqNotFound, NoSnapshot: as `diff`.
+        """
+        self._reader.index_of(seq)
+        other._reader.index_of(other_seq)
+        before, old = self._snapshot(seq)
+        after, new = other._snapshot(other_seq)
         diff = compute_context_diff(
-            old, new, before, after, from_tokens=self._request_tokens(before), to_tokens=self._request_tokens(after)
+            old, new, before, after, from_tokens=self._request_tokens(before), to_tokens=other._request_tokens(after)
         )
-        return replace(diff, requested_from=seq1, requested_to=seq2)
+        return replace(diff, requested_from=seq, requested_to=other_seq)
 
     def diff_from_cursor(self, seq: int) -> ContextDiff:
         """`diff` from the event under the cursor to another; the cursor stays.
