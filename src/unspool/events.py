@@ -301,6 +301,8 @@ class SyscallEventData(Struct, omit_defaults=True):
 class ContextSnapshotData(Struct, omit_defaults=True):
     """The context at one point. Messages are `CtxMessage`s or the reference's strings `[role] text`.
 
+    Tools may be given as `ToolDef`s, by name, or as the dicts that providers take; they are kept as `ToolDef`s.
+
     On disk the messages are references: to the request's body where there is one, else `list` names a persistent list
     in the pool. `prev` is the seq_num of the snapshot this one extends and `kept` how many leading messages they share.
     """
@@ -318,6 +320,27 @@ class ContextSnapshotData(Struct, omit_defaults=True):
     retry: bool = False
     message_list: str | None = field(default=None, name="list")
     request: HttpRequest | None = None
+
+    def __post_init__(self) -> None:
+        if self.tools and not all(type(tool) is ToolDef for tool in self.tools):
+            self.tools = [_tool_def(tool) for tool in self.tools]
+
+
+def _tool_def(tool: Any) -> ToolDef:
+    if isinstance(tool, ToolDef):
+        return tool
+    if isinstance(tool, str):
+        return ToolDef(tool)
+    if not isinstance(tool, Mapping):
+        raise TypeError(f"a tool is a ToolDef, a name or a dict, not {type(tool).__name__}")
+    inner = tool.get("function")
+    fields = inner if isinstance(inner, Mapping) else tool
+    schemas = (fields.get(key) for key in ("schema", "parameters", "input_schema"))
+    return ToolDef(
+        name=str(fields.get("name") or fields.get("type") or ""),
+        description=fields.get("description"),
+        schema=next((schema for schema in schemas if schema is not None), None),
+    )
 
 
 class LLMResponseData(Struct, omit_defaults=True):

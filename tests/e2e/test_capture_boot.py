@@ -17,7 +17,7 @@ MSGSPEC = importlib.util.find_spec("msgspec")
 assert MSGSPEC is not None
 assert MSGSPEC.origin is not None
 MSGSPEC_FOLDER = Path(MSGSPEC.origin).parent.parent
-PYENV = Path("/root/.pyenv/versions")
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 CHILD = "import os; os.mkdir('seen'); print('hello')"
 
 
@@ -28,7 +28,10 @@ def old_or_new(*versions: str) -> list[object]:
         paths = [path for path in PYENV.glob(f"{version}.*/bin/python") if path.exists()] if PYENV.is_dir() else []
         named = shutil.which(f"python{version}", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
         path = str(paths[0]) if paths else named
-        marks = [] if path else [pytest.mark.skip(reason=f"no Python {version} on this machine")]
+        reason = None if path else f"no Python {version} on this machine"
+        if version == f"{sys.version_info[0]}.{sys.version_info[1]}":
+            reason = f"Python {version} is the one that runs the tests"
+        marks = [pytest.mark.skip(reason=reason)] if reason else []
         found.append(pytest.param(path, id=version, marks=marks))
     return found
 

@@ -300,7 +300,8 @@ print("done")
 def test_forks_while_threads_are_writing(tmp_path: Path) -> None:
     """Locks held by threads that do not exist in the child must not stop it."""
     code = """
-import os, threading, time
+import os, threading, time, warnings
+warnings.simplefilter("ignore")  # Python 3.12 and later warn of just this, and name the process
 work = unspool.tool(lambda n: "x" * 500)
 stop = threading.Event()
 def hammer():

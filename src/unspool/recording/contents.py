@@ -76,6 +76,7 @@ class Contents:
             data.partial = context.partial
         elif data.message_list is not None:
             data.messages, missing = self._messages(data)
+            data.message_list = None  # the messages stand in its place
             data.partial = data.partial or _missing_messages(missing)
 
     def _fill_llm(self, event: RecordEvent, data: LLMResponseData) -> None:

@@ -41,6 +41,7 @@ class EventLog:
         self._starts = array("Q")  # offset of each whole line
         self._end = 0  # offset after the last whole line
         self._size = 0  # of the file when it was last looked at
+        self._unended = False  # the last line is whole but for its newline
         self._verified = 0  # lines known to be good while there is no index
         self._index: _Index | None = None
         self.refresh()
@@ -60,8 +61,11 @@ class EventLog:
     # --- size --------------------------------------------------------------------------------------------------------
 
     def refresh(self) -> int:
-        """Find lines that came since; gives how many. A last line without its newline is left for later."""
+        """Find lines that came since; gives how many. A last line without its newline counts if it is an event."""
         before = len(self._starts)
+        if self._unended and os.pread(self._fd, 1, self._end) == b"\n":
+            self._end += 1
+            self._unended = False
         offset = cursor = self._end
         while chunk := os.pread(self._fd, _CHUNK, cursor):
             sizes = [len(line) + 1 for line in chunk.split(b"\n")]
@@ -73,10 +77,22 @@ class EventLog:
                 self._starts.extend(ends[1:-1])
                 offset = ends[-1]
             cursor += len(chunk)
+        if cursor > offset and not self._unended and self._is_event(offset, cursor):
+            self._starts.append(offset)
+            offset, self._unended = cursor, True
         self._end, self._size = offset, cursor
         if self._index is not None and len(self._starts) > before:
             self._extend_index()
         return len(self._starts) - before
+
+    def _is_event(self, start: int, end: int) -> bool:
+        if os.pread(self._fd, 1, end - 1) != b"}":  # saves reading a long line that is still being written
+            return False
+        try:
+            decode_event(os.pread(self._fd, end - start, start))
+        except ValueError:
+            return False
+        return True
 
     @property
     def torn(self) -> Damage | None:
@@ -163,7 +179,7 @@ class EventLog:
     def _line(self, index: int) -> bytes:
         start = self._starts[index]
         end = self._starts[index + 1] if index + 1 < len(self._starts) else self._end
-        return os.pread(self._fd, end - start - 1, start)
+        return os.pread(self._fd, end - start, start).removesuffix(b"\n")
 
     # --- doubt -------------------------------------------------------------------------------------------------------
 

@@ -56,10 +56,7 @@ def encode_event(event: RecordEvent, put_string: PutString | None = None) -> byt
     if event.syscall is not None and not isinstance(event.syscall.args, Mapping | None):
         raise TypeError(f"args must be a dict, not {type(event.syscall.args).__name__}")
     line = encode_json(_struct_to_wire(event, put_string))
-    try:
-        decode_event(line)
-    except ValueError as exc:
-        raise TypeError(f"not a valid event: {exc}") from exc
+    _check(line)
     return line + b"\n"
 
 
@@ -73,13 +70,29 @@ def _encode_plain(event: RecordEvent) -> bytes | None:
             plain = is_plain(context.params) and all(is_plain(tool.schema) for tool in context.tools or ())
         else:
             plain = True
-        return _encoder.encode(event) if plain else None
+        line = _encoder.encode(event) if plain else None
     except REFUSED:
         return None
+    if line is not None and len(line) <= LONG_LINE:  # half a microsecond, so that what was written can be read
+        _check(line)
+    return line
+
+
+def _check(line: bytes) -> None:
+    try:
+        decode_event(line)
+    except ValueError as exc:
+        raise TypeError(f"not a valid event: {exc}") from exc
 
 
 def encode_message(message: CtxMessage | str) -> bytes:
-    """The JSON of one message of a context."""
+    """The JSON of one message of a context.
+
+    Raises:
+        TypeError: it is neither a `CtxMessage` nor a string.
+    """
+    if not isinstance(message, CtxMessage | str):
+        raise TypeError(f"a message is a CtxMessage or a string, not {type(message).__name__}")
     try:
         if isinstance(message, str) or not message.parts or all(is_plain(part.data) for part in message.parts):
             return _encoder.encode(message)
@@ -127,10 +140,22 @@ def decode_event(line: bytes | memoryview) -> RecordEvent:
         return _decoder.decode(line)
     except (ValueError, RecursionError) as first:
         try:
-            return msgspec.convert(json.loads(bytes(line)), RecordEvent)
+            return msgspec.convert(_without_nulls(json.loads(bytes(line))), RecordEvent)
         except (ValueError, RecursionError):
             # The first error tells more: the standard library only helps with what msgspec cannot hold.
             raise ValueError(str(first)) from first
+
+
+def _without_nulls(event: Any) -> Any:
+    """An event whose null arguments, error and texts of a state are read as the reference reads them: as empty."""
+    if not isinstance(event, dict):
+        return event
+    event = {key: item for key, item in event.items() if item is not None}
+    if isinstance(call := event.get("syscall"), dict):
+        event["syscall"] = {key: item for key, item in call.items() if item is not None}
+    if isinstance(state := event.get("state"), dict):
+        event["state"] = {key: "" if item is None else item for key, item in state.items()}
+    return event
 
 
 def decode_message(data: bytes) -> CtxMessage | str:

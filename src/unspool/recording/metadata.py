@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -130,9 +131,9 @@ def read_metadata(record_dir: Path) -> RecordMetadata:
     if not isinstance(raw, dict):
         raise CorruptRecording(record_dir, f"{METADATA_NAME} is not a JSON object")
     # The reference writes no version: its recordings are format 0, read by the same rules.
-    version = raw.setdefault("format_version", 0)
-    if isinstance(version, int | float) and version >= FORMAT_VERSION + 1:
-        raise UnsupportedFormat(record_dir, int(version), FORMAT_VERSION)
+    version = raw["format_version"] = _major(raw.get("format_version", 0))
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UnsupportedFormat(record_dir, version, FORMAT_VERSION)
     status = raw.get("status")
     if status not in RecordStatus.__members__.values():
         import logging  # only readers say anything; a program being recorded shall not wait for this import
@@ -148,6 +149,13 @@ def read_metadata(record_dir: Path) -> RecordMetadata:
         return msgspec.structs.replace(metadata, start_time=_utc(metadata.start_time), end_time=_utc(metadata.end_time))
     except (ValueError, OverflowError) as exc:
         raise CorruptRecording(record_dir, f"{METADATA_NAME}: {exc}") from exc
+
+
+def _major(version: Any) -> Any:
+    """The whole number in `2`, `2.1` and `"2.1"`; what has none as it is."""
+    if isinstance(version, str) and (head := version.partition(".")[0]).isdecimal() and len(head) < 10:
+        return int(head)
+    return int(version) if isinstance(version, float) and math.isfinite(version) else version
 
 
 def _utc(value: datetime | None) -> datetime | None:

@@ -182,10 +182,17 @@ class RecordReader:
         found = list(self._log.damage)
         if self._log.torn is not None and not self._is_growing():
             found.append(self._log.torn)
+        if self._metadata.end_time is None:
+            return found
         # Events of a finished recording that are missing at its end; others leave a gap, which the log has seen.
         last, expected = self._log.last_seq(), self._metadata.event_count
-        if self._metadata.end_time is not None and expected > last:
+        last_line = self._log.line_number(len(self._log) - 1) if len(self._log) else 0
+        explained = sum(item.line > last_line for item in found)
+        if expected - last > explained:
             found.append(Damage(EVENTS_NAME, 0, 0, f"{missing_events(last + 1, expected)} at the end"))
+        elif expected < len(self._log):
+            reason = f"says {expected} events, {EVENTS_NAME} has {len(self._log)}"
+            found.append(Damage(METADATA_NAME, 0, 0, reason))
         return found
 
     def _is_growing(self) -> bool:

@@ -41,6 +41,7 @@ from unspool.recording.writerfiles import WriterFiles
 __all__ = ["BodyStore", "Recorder"]
 
 _REENTERED = "a signal handler or finalizer came in the middle of another event of its thread"
+_LLM_COUNTS = ("request_tokens", "response_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
 _RETRY_NS = 1_000_000_000  # after a fault, and between checks that the folder is still there
 
 _live: weakref.WeakSet[Recorder] = weakref.WeakSet()
@@ -141,8 +142,11 @@ class Recorder:
         Raises:
             RecorderClosed: the recording has ended.
             StoreError: the event could not be written; it is counted in `lost_events`.
+            TypeError: a field of the event holds something its type does not allow.
+            ValueError: a token count is below zero.
         """
         context = event.context
+        _refuse_negative_counts(event)
         by_hand = context is not None and context.messages is not None and context.request is None
         return self._write(event, self._refer_messages if by_hand else None)
 
@@ -384,6 +388,17 @@ class Recorder:
             pid=self.pid,
             state=StateChangeData("running", "dead", f"{name}: {data.message}" if data.message else name),
         )
+
+
+def _refuse_negative_counts(event: RecordEvent) -> None:
+    counts: list[tuple[str, int | None]] = []
+    if event.llm is not None:
+        counts += [(name, getattr(event.llm, name)) for name in _LLM_COUNTS]
+    if event.context is not None:
+        counts.append(("tokens", event.context.tokens))
+    for name, count in counts:
+        if isinstance(count, int) and count < 0:
+            raise ValueError(f"{name} must not be negative, got {count}")
 
 
 def _after_fork_in_child() -> None:

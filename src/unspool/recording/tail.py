@@ -16,7 +16,7 @@ _WINDOW = 1 << 14
 
 
 def last_event_of(path: Path) -> RecordEvent | None:
-    """The last whole, undamaged event of a file, as it is on disk; None if there is none."""
+    """The last undamaged event of a file, as it is on disk; None if there is none."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -32,7 +32,7 @@ def _last_event(fd: int, size: int) -> RecordEvent | None:
     while True:
         start = max(size - window, 0)
         block = os.pread(fd, size - start, start)
-        lines = block[: block.rfind(b"\n") + 1].split(b"\n")
+        lines = block.split(b"\n")
         # The first line of the block is cut unless the block is the whole file.
         for line in reversed(lines if start == 0 else lines[1:]):
             if line.strip():

@@ -14,7 +14,7 @@ from unspool.events import SyscallEvent
 __all__ = ["Options", "default_options"]
 
 
-class Options(Struct, frozen=True):
+class Options(Struct):
     """How events are written.
 
     Args:
