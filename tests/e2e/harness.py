@@ -68,8 +68,13 @@ def run(argv: Sequence[str | Path], env: Mapping[str, str], *, timeout: float = 
 
 
 def run_agent(name: str, *args: str, store: Path | None, timeout: float = 60, **env: str) -> Result:
-    """Run `agents/NAME.py` in a process of its own; recorded if there is a store."""
-    return run([sys.executable, AGENTS / f"{name}.py", *args], environment(store, **env), timeout=timeout)
+    """Run `agents/NAME.py` in a process of its own, under `unspool run` if there is a store."""
+    argv: list[str | Path] = [sys.executable, AGENTS / f"{name}.py", *args]
+    plain = environment(None, **env)
+    if store is None:
+        return run(argv, plain, timeout=timeout)
+    command = [sys.executable, "-m", "unspool", "run", "--quiet", "--store", store]
+    return run([*command, "--trace", env.get("TEST_TRACE", "process,net"), "--", *argv], plain, timeout=timeout)
 
 
 def run_code(code: str, store: Path | None, folder: Path, *args: str, timeout: float = 60, **env: str) -> Result:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from unspool.events import PID, Part, ToolCall, ToolDef
 from unspool.replay.prefix import CHARS_PER_TOKEN
@@ -113,8 +114,9 @@ class ForkContext(Struct):
         return "\n".join(lines)
 
     def to_json(self) -> bytes:
-        """The wire form: the seed's keys and the additions beside them."""
-        return dump_json(self).encode()
+        """The wire form: the seed's keys and the additions beside them; an empty `tool_call_id` is left out."""
+        messages = [replace(message, tool_call_id=message.tool_call_id or None) for message in self.messages]
+        return dump_json(replace(self, messages=messages)).encode()
 
 
 def _says(message: ForkMessage, prompt: str) -> bool:
