@@ -1,4 +1,4 @@
-"""The contract of `unspool.replay`, sentence by sentence: api.md, semantics A.7 to A.9 and A.14, D 32 to 45."""
+"""The contract of `unspool.replay`, sentence by sentence."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def reference_reader(tmp_path):
         "format_replay_summary",
     ],
 )
-def test_every_name_of_api_md_is_public(name):
+def test_every_name_of_the_contract_is_public(name):
     assert name in replay.__all__
     assert getattr(replay, name) is not None
 
@@ -389,7 +389,7 @@ def test_appended_messages_are_added_in_order_and_counts_are_list_lengths():
     assert (diff.messages.from_count, diff.messages.to_count) == (1, 3)
 
 
-def test_messages_diff_takes_its_fields_in_the_order_of_api_md():
+def test_messages_diff_takes_its_fields_in_the_order_of_the_contract():
     diff = MessagesDiff(["a"], ["r"], [], [], 1, 2)
     assert (diff.added, diff.removed, diff.edited, diff.moved, diff.from_count, diff.to_count) == (
         ["a"],
@@ -727,6 +727,19 @@ def test_a_missing_payload_is_no_data(kind):
 def test_an_unknown_type_says_so():
     event = RecordEvent("bogus", 1, 0, 1)
     assert format_replay_event(event) == "[#001 +0.0s] bogus: (unknown event type)"
+
+
+def test_the_type_names_the_payload():
+    data = SyscallEventData("Open")
+    assert format_replay_event(RecordEvent("bogus", 1, 0, 1, data)) == "[#001 +0.0s] bogus: (unknown event type)"
+    assert format_replay_event(RecordEvent("llm_response", 1, 0, 1, data)) == "[#001 +0.0s] llm: (no data)"
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_syscall_without_args_is_shown(verbose):
+    assert "syscall: Open" in format_replay_event(syscall("Open", seq=1, args=None), verbose)
+    event = RecordEvent(RecordEventType.SYSCALL, 1, 0, 1, SyscallEventData("Open", None))
+    assert "syscall: Open" in format_replay_event(event, verbose)
 
 
 def test_controls_in_events_are_escaped():

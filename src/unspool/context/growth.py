@@ -97,7 +97,7 @@ class GrowthPrediction(Struct):
 
 
 def predict_growth(  # noqa: PLR0917 - the seed's signature
-    pid: PID, tokens_used: int, context_budget: int, current_step: int, max_steps: int, history: Iterable[Point]
+    pid: PID, tokens_used: int, context_budget: int, current_step: int, max_steps: int, history: Iterable[Point] | None
 ) -> GrowthPrediction:
     """Forecast when the context is full, from the counts so far.
 
@@ -106,7 +106,7 @@ def predict_growth(  # noqa: PLR0917 - the seed's signature
         context_budget: the model's context window; 0: no limit is known, hence no forecast and no alert.
         current_step: the step that is under way.
         max_steps: the last step the run may make; 0: no limit.
-        history: counts at real step numbers, in any order; the last of several for one step holds.
+        history: counts at real step numbers, in any order; the last of several for one step holds. None is no counts.
 
     Raises:
         ValueError: a count below zero.
@@ -114,7 +114,7 @@ def predict_growth(  # noqa: PLR0917 - the seed's signature
     check_counts(
         pid=pid, tokens_used=tokens_used, context_budget=context_budget, current_step=current_step, max_steps=max_steps
     )
-    snapshots = sorted(map(_snapshot, history), key=lambda snapshot: snapshot.step)
+    snapshots = sorted(map(_snapshot, history or ()), key=lambda snapshot: snapshot.step)
     points = settled(snapshots)
     trend = fit_trend(points)
     average = ratio(tokens_used, current_step)

@@ -57,17 +57,22 @@ def format_replay_summary(metadata: RecordMetadata, event_count: int, color: boo
 
 
 def _what(event: RecordEvent, verbose: bool) -> str:
-    if event.syscall is not None:
-        return f"syscall: {_verbose_syscall(event.syscall) if verbose else _syscall(event.syscall)}"
-    if event.llm is not None:
-        return f"llm: {_llm(event.llm)}"
-    if event.context is not None:
-        return f"context: {_context(event.context)}"
-    if event.state is not None:
-        return f"state: {_state(event.state)}{f' ({show_text(event.state.reason)})' if event.state.reason else ''}"
-    if event.type in _SHORT_NAMES:
-        return f"{_SHORT_NAMES[event.type]}: (no data)"
-    return f"{escape_controls(str(event.type))}: (unknown event type)"
+    if event.type not in _SHORT_NAMES:
+        return f"{escape_controls(str(event.type))}: (unknown event type)"
+    return f"{_SHORT_NAMES[event.type]}: {_payload(event, verbose)}"
+
+
+def _payload(event: RecordEvent, verbose: bool) -> str:
+    """What the payload says that the event's type names."""
+    if event.type == RecordEventType.SYSCALL and event.syscall is not None:
+        return _verbose_syscall(event.syscall) if verbose else _syscall(event.syscall)
+    if event.type == RecordEventType.LLM_RESPONSE and event.llm is not None:
+        return _llm(event.llm)
+    if event.type == RecordEventType.CONTEXT_SNAPSHOT and event.context is not None:
+        return _context(event.context)
+    if event.type == RecordEventType.STATE_CHANGE and event.state is not None:
+        return f"{_state(event.state)}{f' ({show_text(event.state.reason)})' if event.state.reason else ''}"
+    return "(no data)"
 
 
 _SHORT_NAMES = {
@@ -79,11 +84,11 @@ _SHORT_NAMES = {
 
 
 def _syscall(data: SyscallEventData) -> str:
-    inside = ""
-    if "path" in data.args:
-        inside = _quoted(data.args["path"])
-    elif "intent" in data.args:
-        inside = f"intent={_quoted(data.args['intent'])}"
+    inside, args = "", data.args or {}
+    if "path" in args:
+        inside = _quoted(args["path"])
+    elif "intent" in args:
+        inside = f"intent={_quoted(args['intent'])}"
     text = f"{escape_controls(data.syscall)}({inside})"
     if data.err:
         text += f" → err={show_text(data.err)}"
@@ -94,7 +99,7 @@ def _syscall(data: SyscallEventData) -> str:
 
 def _verbose_syscall(data: SyscallEventData) -> str:
     lines = [escape_controls(data.syscall)]
-    lines += [f"  {escape_controls(key)}={_unquoted(value, None)}" for key, value in sorted(data.args.items())]
+    lines += [f"  {escape_controls(key)}={_unquoted(value, None)}" for key, value in sorted((data.args or {}).items())]
     if data.result is not None:
         lines.append(f"  result={_unquoted(data.result, None)}")
     if data.err:

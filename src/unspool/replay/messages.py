@@ -50,7 +50,7 @@ def seen_context(data: ContextSnapshotData) -> SeenContext:
     """Split a snapshot into system prompt and conversation.
 
     The system prompt is the snapshot's field and the system messages at the head of the list, each text once. Without
-    either it is the first `[system]` string, wherever it stands (semantics A.9). These messages are in no other place
+    either it is the first `[system]` string, wherever it stands. These messages are in no other place
     of the result; system messages further on were said there and stay.
     """
     raw = data.messages or []

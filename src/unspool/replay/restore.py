@@ -67,7 +67,7 @@ class SnapshotRestorer:
             if bare.type != RecordEventType.SYSCALL or bare.syscall is None or bare.syscall.syscall != "Spawn":
                 continue
             whole = events[index].syscall
-            args = {} if whole is None else whole.args
+            args = (whole.args or {}) if whole is not None else {}
             intent, spawned = args.get("intent"), args.get("pid", self._reader.metadata.pid)
             if isinstance(intent, str) and spawned == self._reader.metadata.pid:
                 return intent

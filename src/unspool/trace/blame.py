@@ -117,7 +117,7 @@ def analyze_trace(
     Raises:
         ValueError: `top` is negative.
     """
-    if tree is None:
+    if tree is None or tree.root is None:  # the latter in a tree made by hand
         return None
     if top < 0:
         raise ValueError(f"top must not be negative, got {top}")

@@ -31,12 +31,12 @@ _PATH_LIMIT = 30  # spans of a critical path or of one chain
 _CHAIN_LIMIT = 10  # chains of one list
 
 
-def format_trace_list(summaries: Iterable[TraceSummary], color: bool = False) -> str:
+def format_trace_list(summaries: Iterable[TraceSummary] | None, color: bool = False) -> str:
     """A table of traces, one line each. No final newline."""
     rows = [
         f"{escape_controls(one.trace_id)[:_ID_LIMIT]:<34}{one.span_count:>5}  {format_duration(one.total_duration):>10}"
         f"  {_when(one.start_time):<20}  {show_text(one.root_span_name, _NAME_LIMIT)}".rstrip()
-        for one in summaries
+        for one in summaries or ()
     ]
     if not rows:
         return "No traces found."
@@ -52,7 +52,7 @@ def format_trace_tree(tree: SpanTree | None, verbose: bool = False, color: bool 
     Args:
         verbose: a second line for each span, with ids, counts, kind, cost and start; names and remarks in full.
     """
-    if tree is None:
+    if tree is None or tree.root is None:  # the latter in a tree made by hand
         return "No spans found for this trace."
     metadata = tree.metadata
     head = (
@@ -177,7 +177,10 @@ def _detail(span: Span) -> str:
 
 
 def _critical_lines(result: BlameResult, color: bool) -> list[str]:
-    times = result.critical_times()
+    # A result made by hand may have no segments.
+    times = (
+        result.critical_times() if result.critical_segments else [node.span.duration for node in result.critical_path]
+    )
     proven = {id(part.span) for part in result.critical_segments if part.proven}
     order = range(len(times))
     kept = set(order if len(times) <= _PATH_LIMIT else sorted(order, key=lambda at: (-times[at], at))[:_PATH_LIMIT])
@@ -201,7 +204,7 @@ def _critical_lines(result: BlameResult, color: bool) -> list[str]:
 
 
 def _self_time(entry: BlameEntry) -> str:
-    return format_duration(entry.self_time)
+    return format_duration(entry.self_time or entry.span.duration)  # 0 only in an entry made by hand
 
 
 def _tokens(entry: BlameEntry) -> str:
@@ -230,12 +233,13 @@ def _chain_lines(chains: Sequence[ErrorChain], color: bool) -> list[str]:
                 if at == _PATH_LIMIT // 2:
                     lines.append(f"    … {length - _PATH_LIMIT // 2 * 2} more")
                 continue
-            line = f"    ✗ {_label(span)}  {format_duration(span.duration)}  {span.status}"
+            mark = "✗" if is_failing(span) else "↑"
+            line = f"    {mark} {_label(span)}  {format_duration(span.duration)}  {span.status}"
             if span is chain.root_cause:
                 line += "  [ROOT CAUSE]"
             if message := error_message(span):
                 line += f"  {cut(escape_controls(message[: _MESSAGE_LIMIT + 1]), _MESSAGE_LIMIT)}"
-            lines.append(_in(RED, line, color))
+            lines.append(_in(RED, line, color and is_failing(span)))
         if chain.handled_by is not None:
             lines.append(f"    ↑ {_label(chain.handled_by)}  {chain.handled_by.status}  (handled here)")
     if len(chains) > _CHAIN_LIMIT:

@@ -36,7 +36,8 @@ logger = logging.getLogger("unspool")
 
 class TraceSummary(Struct):
     """One trace in a list. `span_count` counts ended and unfinished spans; `total_duration` is nanoseconds from the
-    first start to the last end; `root_span_name` is "" when no span is without a parent.
+    first start to the last end; `root_span_name` is that of the first span without a parent in the order of the file,
+    "" if there is none.
     """
 
     trace_id: TraceID
@@ -231,8 +232,7 @@ def _summary(trace_id: TraceID, spans: list[Span]) -> TraceSummary:
     if not unique:
         return TraceSummary(trace_id)
     metadata = metadata_of(unique)
-    roots = [span for span in unique if not span.parent_span_id]
-    root = min(roots, key=lambda span: (span.start_time_ns, span.span_id), default=None)
+    root = next((span for span in unique if not span.parent_span_id), None)
     return TraceSummary(
         trace_id=trace_id,
         span_count=metadata.total_spans,

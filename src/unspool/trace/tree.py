@@ -150,7 +150,7 @@ def _node_wire(span: Span) -> dict[str, Any]:
     return wire
 
 
-def build_span_tree(spans: Iterable[Span], *, until_ns: int = 0) -> SpanTree | None:
+def build_span_tree(spans: Iterable[Span] | None, *, until_ns: int = 0) -> SpanTree | None:
     """The tree of the spans of one trace; None if there are none. The order of the input does not matter.
 
     One span without a parent is the root. Otherwise, or if parents are missing or in a circle, a synthetic root takes
@@ -162,7 +162,7 @@ def build_span_tree(spans: Iterable[Span], *, until_ns: int = 0) -> SpanTree | N
             at the least they last until the last instant that any span names.
     """
     with gc_paused():
-        return _build(spans, until_ns)
+        return _build(spans or (), until_ns)
 
 
 def _build(spans: Iterable[Span], until_ns: int) -> SpanTree | None:
