@@ -379,7 +379,8 @@ class RecordEvent(Struct, omit_defaults=True):
 
     Exactly one payload is set, the one `type` names. `call` is the number of the model call it belongs to, `step` of
     the turn, `task` its place in the tree of tasks and threads (`0`, `0.2`, `0.2.1`), `lane` the conversation, `at` the
-    line of the agent's code. All of these count within one PID.
+    line of the agent's code. All of these count within one PID. `origin` says where an answer came from that is none of
+    the ordinary kind: `served` from a recording, `edited` in a fork, or `live` in a rerun or fork.
     """
 
     type: RecordEventType
@@ -398,6 +399,7 @@ class RecordEvent(Struct, omit_defaults=True):
     trace_id: TraceID | None = None
     span_id: SpanID | None = None
     parent_span_id: SpanID | None = None
+    origin: str | None = None
 
 
 def record_event_from_syscall(event: SyscallEvent) -> RecordEvent:
@@ -452,7 +454,8 @@ class RecordMetadata(Struct):
     """What `metadata.json` says of a recording.
 
     Times are aware UTC datetimes, None while unset. `role` is `agent`, or `worker` for a child process the agent
-    started by itself. `parent` is the record id of the process that started this one, `root` that of the first.
+    started by itself. `parent` is the record id of the process that started this one, `root` that of the first. Of a fork
+    `parent` is the recording it left at event `forked_at`; `rerun_of` names the recording that was run again.
     """
 
     record_id: str
@@ -485,4 +488,5 @@ class RecordMetadata(Struct):
     exit_code: int | None = None
     lost_events: int = 0
     forked_at: int | None = None
+    rerun_of: str | None = None
     extra: dict[str, Any] = {}

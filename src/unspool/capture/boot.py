@@ -25,7 +25,7 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
         if lineage is None or runtime.armed or _is_unspool():
             return
         # A Python that an agent started by itself is a worker of it and appears once it does something.
-        is_agent = lineage.parent is None
+        is_agent = lineage.parent is None or lineage.forked_at is not None
         process = AgentProcess(
             lineage,
             intent=lineage.intent or _command_line(),

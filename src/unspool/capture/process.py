@@ -30,7 +30,13 @@ _EARLY_MAX = 10_000  # lines kept for a process that may never do anything worth
 
 
 class Lineage(msgspec.Struct, omit_defaults=True):
-    """Where an agent process comes from; travels to child processes in the environment."""
+    """Where an agent process comes from; travels to child processes in the environment.
+
+    Attributes:
+        rerun: the folder of the rerun this belongs to; None in an ordinary run.
+        replays: record id of the recording that the parent process replays.
+        forked_at, rerun_of: of the first process of a fork or rerun only; `parent` is then the recording it left.
+    """
 
     store: str
     trace_id: str
@@ -40,6 +46,10 @@ class Lineage(msgspec.Struct, omit_defaults=True):
     root: str | None = None
     parent_span_id: str | None = None
     audit: list[str] = msgspec.field(default_factory=lambda: ["process", "net"])
+    rerun: str | None = None
+    replays: str | None = None
+    forked_at: int | None = None
+    rerun_of: str | None = None
 
 
 class Unfinished(Protocol):
@@ -146,6 +156,8 @@ class AgentProcess:
             "unspool": __version__,
             "env": environment,
             "env_names": names,
+            "forked_at": self.lineage.forked_at,
+            "rerun_of": self.lineage.rerun_of,
         }
         return Recorder(store.records, store.next_pid(), self.intent, fields=fields)
 
@@ -157,6 +169,8 @@ class AgentProcess:
         return msgspec.structs.replace(
             self.lineage,
             intent=None,
+            forked_at=None,
+            rerun_of=None,
             parent=recorder.record_id,
             parent_pid=recorder.pid,
             root=self.lineage.root or recorder.record_id,

@@ -1,0 +1,167 @@
+"""The files of a rerun: what may be served, and under which rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+__all__ = [
+    "CLAIMS_NAME",
+    "JOURNAL_NAME",
+    "OFFERS_NAME",
+    "PLAN_NAME",
+    "Offer",
+    "Plan",
+    "Source",
+    "Target",
+    "read_offers",
+    "read_plan",
+    "write_plan",
+]
+
+PLAN_NAME: Final = "plan.json"
+OFFERS_NAME: Final = "offers.jsonl"
+JOURNAL_NAME: Final = "journal.jsonl"
+CLAIMS_NAME: Final = "claims"
+
+
+class Source(msgspec.Struct, omit_defaults=True):
+    """One recording of the run tree that is served.
+
+    Attributes:
+        record_id: its name.
+        path: its folder, absolute.
+        parent: the record id of the process that started it; None for the root.
+        role, intent, command: as in its metadata; a process of the rerun finds its recording by them.
+    """
+
+    record_id: str
+    path: str
+    parent: str | None = None
+    role: str = "agent"
+    intent: str = ""
+    command: list[str] = msgspec.field(default_factory=list)
+
+
+class Target(msgspec.Struct, omit_defaults=True):
+    """Where a fork leaves the recording: the model call whose request is sent with the edits.
+
+    Attributes:
+        record_id: the recording the call is in.
+        offer: the number of the offer that is this call.
+        seq_num: its snapshot.
+        call: its number within the recording.
+    """
+
+    record_id: str
+    offer: int
+    seq_num: int
+    call: int
+
+
+class Plan(msgspec.Struct, omit_defaults=True):
+    """The rules of a rerun; the supervisor writes them once.
+
+    Attributes:
+        root: record id of the recording that is run again.
+        sources: the recordings of its run tree, the root first.
+        target: None for a plain rerun.
+        on_divergence: `fail` stops the program at the first request the recording does not hold; `live` sends it.
+        realtime: streams are served at the pace they had.
+        pin: clock, random and ids give the recorded values.
+        live_tools: names of tools that run for real; `*` is all of them.
+        deny: which of `fs-write`, `process`, `net` are refused for real.
+        edits: what a fork changes, as `unspool.serving.edits` reads it; None for a plain rerun.
+        max_calls: live model calls allowed; None is no limit.
+        max_cost_usd: what live calls may cost together; None is no limit.
+        after_fork: what happens to tools behind the target that no `live_tools` allows: `run` or `refuse`.
+    """
+
+    root: str
+    sources: list[Source]
+    target: Target | None = None
+    on_divergence: str = "fail"
+    realtime: bool = False
+    pin: bool = True
+    live_tools: list[str] = msgspec.field(default_factory=list)
+    deny: list[str] = msgspec.field(default_factory=list)
+    edits: dict[str, Any] | None = None
+    max_calls: int | None = None
+    max_cost_usd: float | None = None
+    after_fork: str = "refuse"
+
+    def source(self, record_id: str) -> Source | None:
+        """The source of that record id."""
+        return next((one for one in self.sources if one.record_id == record_id), None)
+
+
+class Offer(msgspec.Struct, omit_defaults=True):
+    """One recorded exchange or tool call that can be served once.
+
+    Attributes:
+        number: its place in the order of start over the whole run tree, from 1.
+        kind: `llm`, `http` or `tool`.
+        record_id: the recording it is in.
+        task: its place in the tree of tasks.
+        syscall: seq_num of its syscall event; None for a model call that was in flight when the recording ended.
+        snapshot, response: seq_nums of the other events of a model call.
+        call: number of the model call within its recording.
+        at: `file:line function` of the agent's code that made it.
+        name: what to call it: the model of a model call, the tool's device path, the host and port of a request.
+        key: what a request must be to be this one. Of an exchange: method, a blank, and the path with its query
+            without credentials (with the host in front unless it is a model call). Of a tool call: its device path.
+        sha256: of the request body, whole, as lower-case hex; None without a body. Of a tool call: of its arguments'
+            canonical JSON.
+        retry: it repeats the call before it.
+        unservable: why it cannot be served, such as a body that is not recorded; None if it can.
+    """
+
+    number: int
+    kind: str
+    record_id: str
+    task: str = "0"
+    syscall: int | None = None
+    snapshot: int | None = None
+    response: int | None = None
+    call: int | None = None
+    at: str | None = None
+    name: str = ""
+    key: str = ""
+    sha256: str | None = None
+    retry: bool = False
+    unservable: str | None = None
+
+
+def write_plan(folder: Path, plan: Plan, offers: list[Offer]) -> None:
+    """Write a rerun folder; it must exist and hold no plan yet.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    (folder / CLAIMS_NAME).mkdir()
+    encode = msgspec.json.encode
+    (folder / OFFERS_NAME).write_bytes(b"".join(encode(offer) + b"\n" for offer in offers))
+    (folder / JOURNAL_NAME).touch(mode=0o600)
+    (folder / PLAN_NAME).write_bytes(msgspec.json.format(encode(plan)) + b"\n")
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of a rerun folder.
+
+    Raises:
+        OSError: it cannot be read.
+        msgspec.DecodeError: it is no plan.
+    """
+    return msgspec.json.decode((folder / PLAN_NAME).read_bytes(), type=Plan)
+
+
+def read_offers(folder: Path) -> list[Offer]:
+    """The offers of a rerun folder, in order of their numbers.
+
+    Raises:
+        OSError: they cannot be read.
+        msgspec.DecodeError: a line is no offer.
+    """
+    return msgspec.json.Decoder(Offer).decode_lines((folder / OFFERS_NAME).read_bytes())
