@@ -90,6 +90,8 @@ class ModelRequest:
         body: the decoded request body, whole.
         seed: hex digest of wire format, path and body bytes; ids in the answer are made from it.
         retry: the SDK's own retry counter (`x-stainless-retry-count`), 0 when the client sends none.
+        sample: how often this server has been asked the very same before. A script that uses it plays a model that is
+            sampled: asked again, it may answer otherwise.
     """
 
     wire: WireName
@@ -102,6 +104,7 @@ class ModelRequest:
     body: Mapping[str, Any]
     seed: str = ""
     retry: int = 0
+    sample: int = 0
 
     @property
     def stream(self) -> bool:

@@ -113,10 +113,11 @@ class ModelServer:
     ) -> None:
         self.close()
 
-    def request_id(self, seed: str) -> str:
+    def count(self, seed: str) -> int:
+        """Count a request; how often it had been seen before."""
         with self._lock:
             self._seen[seed] += 1
-            return f"req_{seed[:20]}{self._seen[seed]:04x}"
+            return self._seen[seed] - 1
 
     def is_refused(self, refusal: Refusal, request: ModelRequest) -> bool:
         """Whether this request is still among the first `refusal.times` with its message list."""
@@ -201,11 +202,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         wire = FORMATS[found.wire]
         seed = sha256(b"\0".join([found.wire.encode(), self.path.encode(), raw])).hexdigest()
-        request_id = owner.request_id(seed)
+        sample = owner.count(seed)
+        request_id = f"req_{seed[:20]}{sample + 1:04x}"
         extra = wire.headers(request_id)
         try:
             body = gzip.decompress(raw) if self.headers.get("content-encoding") == "gzip" else raw
-            request = _parsed(found, wire, body, seed, int(self.headers.get("x-stainless-retry-count") or 0))
+            retry = int(self.headers.get("x-stainless-retry-count") or 0)
+            request = replace(_parsed(found, wire, body), seed=seed, retry=retry, sample=sample)
         except (ValueError, KeyError, TypeError, AttributeError, EOFError, gzip.BadGzipFile, zlib.error) as exc:
             owner.requests.append(ReceivedRequest("POST", url.path, found.model))
             message = f"the request is no {found.wire} request: {type(exc).__name__}: {exc}"
@@ -358,13 +361,13 @@ class _Handler(BaseHTTPRequestHandler):
         return line
 
 
-def _parsed(found: Route, wire: WireFormat, raw: bytes, seed: str, retry: int) -> ModelRequest:
+def _parsed(found: Route, wire: WireFormat, raw: bytes) -> ModelRequest:
     body = json.loads(raw)
     if not isinstance(body, dict):
         raise TypeError("the body is no JSON object")
     model = found.model or body["model"]
     framing: Framing = found.framing or ("sse" if body.get("stream") else "body")
-    return replace(wire.parse(body, model=str(model), framing=framing), seed=seed, retry=retry)
+    return wire.parse(body, model=str(model), framing=framing)
 
 
 def _models() -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The model of the demo agent, played: it reacts to what it is sent.
 
-Every answer is computed from the request alone, as a model would: amounts from the order and the payment log, the rate
+Every answer is computed from the request, as a model would: amounts from the order and the payment log, the rate
 from what the tool said, the way of working from the system prompt. So a changed prompt or tool result changes the end.
 
 The bug that is planted: the support desk's prompt forbids to ask for a second exchange rate, the rate service fails
 once and then answers from a cache of 2018, and the refund comes out as 411.25 USD instead of 355.32. Either repair is
 enough: take the sentence about the first rate out of the prompt, or put a recent rate into the tool result.
+
+One answer is sampled, as models are at a temperature above 0: asked once more for what it makes of the old rate, the
+model may see how old it is, prompt or no prompt. That is what `unspool bisect` finds.
 """
 
 from __future__ import annotations
@@ -126,7 +129,8 @@ def _rate_and_conclusion(request: ModelRequest, seen: _Seen) -> Reply:
             return _call(said.replace("USD", currency), "exchange_rate", base="EUR", quote=currency)
         purchased = _word(r'(?<="purchased": ")[\d-]+', order, "")
         latest = answered[-1].text
-        if _is_stale(latest, purchased) and not _must_take_first(request.system) and len(answered) < 2:
+        cares = not _must_take_first(request.system) or request.sample % 5 in (1, 2, 4)
+        if _is_stale(latest, purchased) and cares and len(answered) < 2:
             said = f"That rate is of {_as_of(latest)}, the purchase of {purchased}; I ask for the rate of that day."
             return _call(said, "exchange_rate", base="EUR", quote=currency, date=purchased)
         rate = _rate_in(latest)
