@@ -23,8 +23,8 @@ AGENT = Path(__file__).with_name("agent_loop.py")
 ROUNDS = 5
 
 
-def _run(url: str, calls: int, store: Path | None) -> dict[str, Any]:
-    command = [sys.executable, str(AGENT), str(calls)]
+def _run(url: str, calls: int, store: Path | None, *more: str) -> dict[str, Any]:
+    command = [sys.executable, str(AGENT), str(calls), *more]
     if store is not None:
         command = [sys.executable, "-m", "unspool", "run", "--quiet", "--store", str(store), "--", *command]
     env = {**os.environ, "OPENAI_BASE_URL": f"{url}/v1"}
@@ -98,3 +98,12 @@ def main() -> None:
                 f"{recorded[-1]['new_text'] / calls / 1000:.2f} KB of new text; {sizes}"
             )
         print(f"bytes a call at 400 against 50 calls: {per_call[400] / per_call[50]:.3f} (goal 1.2)")
+        for what, more in (("short answers", ("20",)), ("streamed answers", ("780", "stream"))):
+            store = Path(scratch) / more[-1]
+            _run(server.url, 50, store, *more)
+            folder, sizes = _sizes(store)
+            ratio = sizes["messages.jsonl"] / _needed(folder)
+            print(
+                f"50 calls with {what}: pool {ratio:.3f} x the distinct messages and bodies (goal 1.10), "
+                f"{sum(sizes.values()) / 50_000:.2f} KB a call"
+            )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -192,11 +193,15 @@ class Usage(Struct, omit_defaults=True):
 
 
 class ErrorData(Struct, omit_defaults=True):
-    """An error: `type` is the provider's code or the dotted name of the exception class."""
+    """An error: `type` is the provider's code or the dotted name of the exception class.
+
+    `cause` is the exception that a failed request was raised from.
+    """
 
     type: str
     message: str = ""
     args: list[Any] | None = None
+    cause: ErrorData | None = None
 
 
 class LLMResponse(Struct, omit_defaults=True):
@@ -216,24 +221,34 @@ class LLMResponse(Struct, omit_defaults=True):
 # --- HTTP exchanges --------------------------------------------------------------------------------------------------
 
 
+_DIGEST_WIRE = 43  # characters of a SHA-256 on disk, where it is base64url
+
+
 class Body(Struct, omit_defaults=True):
     """Reference to the bytes of a request or response in the recording's pool.
 
     `sha256` (hex) and `size` are those of the whole, content-decoded body. `rope` lists its pieces in order:
-    `=text` is literal, `#digest` a piece, `@digest` the elements of a persistent list; without a rope the pool has the
-    body as one piece under the first 32 characters of `sha256`. `encoding` is the content-encoding it travelled in.
-    `missing` says why there are no bytes.
+    `=text` is literal, `#key` a piece, `@key` a persistent list, a tuple a template and its values; without a rope the
+    pool has the body as one piece under the beginning of its digest. `encoding` is the content-encoding it travelled
+    in. `missing` says why there are no bytes.
     """
 
     size: int = 0
     sha256: str | None = None
-    rope: list[str] | None = None
+    rope: list[str | tuple[str | int, ...]] | None = None
     encoding: str | None = None
     missing: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.sha256 is not None and len(self.sha256) == _DIGEST_WIRE:
+            try:
+                self.sha256 = urlsafe_b64decode(self.sha256 + "=").hex()
+            except ValueError:  # damaged: no body has this digest
+                return
+
 
 class HttpRequest(Struct, omit_defaults=True):
-    """The sent half of an exchange. On disk method, url and headers are in the pool under `head`."""
+    """The sent half of an exchange. On disk method, url, headers and client are in the pool under `head`."""
 
     method: str | None = None
     url: str | None = None
@@ -251,7 +266,7 @@ class HttpResponse(Struct, omit_defaults=True):
     from the start of the request). `complete` is false when the body ended early; `ended` says how.
     """
 
-    status: int
+    status: int = 200
     reason: str | None = None
     headers: list[tuple[str, str]] | None = None
     head: str | None = None
@@ -283,7 +298,8 @@ class SyscallEventData(Struct, omit_defaults=True):
     """One completed call: `err` is "" when it succeeded; `ttft` is the time to the first byte, both in nanoseconds.
 
     `result_type` is the dotted class name where the result was not plain JSON, so that it cannot be given back as it
-    was. `request` and `response` are the exchange of an HTTP request that is no model call.
+    was; `result_parts` names all such classes in it. `request` and `response` are the exchange of an HTTP request that
+    is no model call.
     """
 
     syscall: str
@@ -296,6 +312,7 @@ class SyscallEventData(Struct, omit_defaults=True):
     request: HttpRequest | None = None
     response: HttpResponse | None = None
     error: ErrorData | None = None
+    result_parts: list[str] | None = None
 
 
 class ContextSnapshotData(Struct, omit_defaults=True):
@@ -455,7 +472,8 @@ class RecordMetadata(Struct):
 
     Times are aware UTC datetimes, None while unset. `role` is `agent`, or `worker` for a child process the agent
     started by itself. `parent` is the record id of the process that started this one, `root` that of the first. Of a
-    fork `parent` is the recording it left at event `forked_at`; `rerun_of` names the recording that was run again.
+    fork `parent` is the recording it left at event `forked_at`; `rerun_of` names the recording that was run again. `launched`
+    is the command that `unspool run` was given in the folder `launched_in`, which started this process.
     """
 
     record_id: str
@@ -489,4 +507,6 @@ class RecordMetadata(Struct):
     lost_events: int = 0
     forked_at: int | None = None
     rerun_of: str | None = None
+    launched: list[str] | None = None
+    launched_in: str | None = None
     extra: dict[str, Any] = {}

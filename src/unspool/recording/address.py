@@ -3,7 +3,7 @@
 12-20260727T171921-ab3x     a record id, or a unique beginning of one
 12                          all digits: a PID, its newest recording
 os:4711                     the agent process that is, or was, the OS process 4711
-last, last-fork             the newest root recording that is no fork; the newest fork
+last, last-fork             the newest root recording that is no fork and no rerun; the newest fork
 …@17  …@step:3  …@call:5    an event; the N-th turn; the N-th model call
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from unspool.recording.manager import RecordManager
 from unspool.recording.reader import RecordReader
 from unspool.store import Store, find_store
 
-__all__ = ["Address", "Point", "is_fork", "is_root", "load", "newest_first", "parse", "resolve"]
+__all__ = ["Address", "Point", "is_fork", "is_rerun", "is_root", "load", "newest_first", "parse", "resolve"]
 
 _STAMPED = re.compile(r"(\d{1,20})-(\d{8}T\d{6})-[a-z0-9]+")
 _UNIX_STAMPED = re.compile(r"(\d{1,20})-(\d{9,11})")  # the reference's ids
@@ -50,6 +51,8 @@ class Point(msgspec.Struct, frozen=True):
         if self.kind == "seq":
             reader.index_of(self.number)
             return self.number
+        if (found := self._by_bisection(reader)) is not None:
+            return found
         # Recordings made by others number nothing: there the N-th snapshot counts.
         numbered, seen, by_count = 0, 0, None
         for event in reader.bare_events():
@@ -72,6 +75,24 @@ class Point(msgspec.Struct, frozen=True):
             f"{reader.record_id} has no {noun} {self.number}: {have}. "
             f"List them with: unspool strace {reader.record_id} -e context"
         )
+
+    def _by_bisection(self, reader: RecordReader) -> int | None:
+        """The same without reading all events: calls and steps count up. None if it is not found so."""
+        positions = reader.snapshot_positions()
+        events = reader.events()
+
+        def own(position: int) -> int:
+            event = events.bare(position)
+            return (event.call if self.kind == "call" else event.step) or 0
+
+        try:
+            place = bisect_left(positions or (), self.number, key=own)
+            event = events.bare(positions[place]) if positions and place < len(positions) else None
+        except IndexError:  # damage was met, and there are fewer events than there seemed to be
+            return None
+        if event is None or event.type is not RecordEventType.CONTEXT_SNAPSHOT or _is_retry(event):
+            return None
+        return event.seq_num if (event.call if self.kind == "call" else event.step) == self.number else None
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -141,7 +162,7 @@ def resolve(store: Store, text: str) -> Address:
     """
     name, point = parse(text)
     if name == "last":
-        record_id = _newest(store, name, lambda one: is_root(one) and not is_fork(one))
+        record_id = _newest(store, name, lambda one: is_root(one) and not is_fork(one) and not is_rerun(one))
     elif name == "last-fork":
         record_id = _newest(store, name, is_fork)
     elif name.startswith("os:"):
@@ -158,6 +179,11 @@ def resolve(store: Store, text: str) -> Address:
 def is_fork(metadata: RecordMetadata) -> bool:
     """Whether this recording is a run from a point of another one on."""
     return metadata.forked_at is not None
+
+
+def is_rerun(metadata: RecordMetadata) -> bool:
+    """Whether this recording was made by running another one again."""
+    return metadata.rerun_of is not None
 
 
 def is_root(metadata: RecordMetadata) -> bool:

@@ -6,6 +6,7 @@ Nothing here raises for missing or damaged pieces: a message is shown as missing
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +28,9 @@ from unspool.providers import PROVIDERS, request_id
 from unspool.recording.damage import Damage
 from unspool.recording.eventlog import EventLog
 from unspool.recording.heads import restore_head
+from unspool.recording.keys import key_of_hex
 from unspool.recording.lines import decode_message, revive
-from unspool.recording.pool import KEY_LENGTH, POOL_NAME, PoolReader
+from unspool.recording.pool import POOL_NAME, PoolReader, keys_in
 
 __all__ = ["Contents", "parse_summary"]
 
@@ -88,6 +90,10 @@ class Contents:
         response = data.response = self._whole(data.response)
         data.request_id = data.request_id or request_id(response.headers or ())
 
+    def with_head(self, message: Any) -> Any:
+        """A copy of an HTTP message with its head."""
+        return self._whole(message)
+
     def _whole(self, message: Any) -> Any:
         """An HTTP message with its head; None stays None."""
         if message is not None:
@@ -116,6 +122,16 @@ class Contents:
             partial=data.partial or _missing_messages(missing),
         )
 
+    def emptied_request(self, data: ContextSnapshotData) -> bytes | None:
+        """The request body with its messages left out; None if it is not there, or was not cut at its messages.
+
+        Costs nothing for the messages, however many there are.
+        """
+        body = data.request.body if data.request is not None else None
+        if body is None or body.rope is None:
+            return None
+        return self._pool.join_from(body.rope, sys.maxsize)
+
     def _requested_context(self, data: ContextSnapshotData, request: HttpRequest) -> Context:
         provider = PROVIDERS.get(data.provider or "")
         body = self.body(request.body) if request.body is not None else None
@@ -137,8 +153,8 @@ class Contents:
             return [CtxMessage(role="unknown", content="(the list of messages is damaged)")], 1
         messages: list[CtxMessage | str] = []
         missing = 0
-        for key in elements[0]:
-            piece = self._pool.get(key)
+        for item in elements.items:
+            piece = self._pool.item(item)
             try:
                 messages.append(decode_message(piece or b""))
             except ValueError:
@@ -182,7 +198,7 @@ class Contents:
         if body.rope is not None:
             data = self._pool.join(body.rope)
         elif body.size:
-            data = self._pool.get(body.sha256[:KEY_LENGTH])
+            data = self._pool.get(key_of_hex(body.sha256))
         if data is not None and hashlib.sha256(data).hexdigest() == body.sha256:
             return data
         reason = "a piece of it is missing" if data is None else "its bytes do not fit their hash"
@@ -217,9 +233,9 @@ def _references(event: RecordEvent) -> Iterator[str]:
         if body is None or body.sha256 is None:
             continue
         if body.rope is not None:
-            yield from (item[1:] for item in body.rope if not item.startswith("="))
+            yield from keys_in(body.rope)
         elif body.size:
-            yield body.sha256[:KEY_LENGTH]
+            yield key_of_hex(body.sha256)
 
 
 def _string_references(value: Any, depth: int) -> Iterator[str]:

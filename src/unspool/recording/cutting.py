@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from unspool.recording.pool import PoolWriter
+from unspool.recording.poolwriter import Item, PoolWriter
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -30,7 +30,7 @@ _json = json.JSONDecoder(strict=False)
 
 
 class Cut(msgspec.Struct):
-    """A body in pieces: rope items before and after the messages, and the keys and end offsets of the messages.
+    """A body in pieces: rope items before and after the messages, and keys, items and end offsets of the messages.
 
     `prefix` is the body up to the end of its last message, `hash_at_end` the state of SHA-256 there; `skeleton` is the
     body with the message array emptied.
@@ -40,6 +40,7 @@ class Cut(msgspec.Struct):
     tail: list[str]
     first_start: int
     keys: list[str]
+    items: list[Item]
     ends: list[int]
     separator: bytes
     prefix: bytes
@@ -101,10 +102,10 @@ def cut_body(data: bytes, array_key: str, pool: PoolWriter, rests: Rests) -> Cut
     if not ends:
         whole = hashlib.sha256(data)
         return Cut(
-            head=rests.items(data), tail=[], first_start=0, keys=[], ends=[], separator=b",", prefix=b"",
+            head=rests.items(data), tail=[], first_start=0, keys=[], items=[], ends=[], separator=b",", prefix=b"",
             digest=whole.hexdigest(), hash_at_end=hashlib.sha256(), skeleton=data,
         )  # fmt: skip
-    keys = [pool.put_json(data[start:end]) for start, end in zip(starts, ends, strict=True)]
+    stored = [pool.put_message(data[start:end]) for start, end in zip(starts, ends, strict=True)]
     first, last = starts[0], ends[-1]
     at_end = hashlib.sha256(data[:last])
     whole = at_end.copy()
@@ -113,7 +114,8 @@ def cut_body(data: bytes, array_key: str, pool: PoolWriter, rests: Rests) -> Cut
         head=rests.items(data[:first]),
         tail=rests.items(data[last:]),
         first_start=first,
-        keys=keys,
+        keys=[key for key, _ in stored],
+        items=[item for _, item in stored],
         ends=ends,
         separator=separator,
         prefix=data[:last],
@@ -131,13 +133,14 @@ def extend_cut(
     first_start: int,
     ends: list[int],
     keys: list[str],
+    items: list[Item],
     separator: bytes,
     hash_at_end: _Hash | None,
 ) -> Cut | None:
     """Cut a body whose first messages are known; None if the full path has to do it.
 
     Args:
-        ends, keys: of the known messages; at least one.
+        ends, keys, items: of the known messages; at least one.
         hash_at_end: state of SHA-256 after the last of them, if known. Not changed.
     """
     begin = ends[-1]
@@ -148,7 +151,7 @@ def extend_cut(
     except UnicodeDecodeError:
         return None
     gap = separator.decode("ascii")
-    ends, keys = ends.copy(), keys.copy()
+    ends, keys, items = ends.copy(), keys.copy(), items.copy()
     cursor = 0  # in characters; `last` is the same place in bytes
     last = begin
     while text.startswith(gap, cursor):
@@ -159,7 +162,9 @@ def extend_cut(
             return None
         piece = text[start:cursor].encode()
         last += len(separator) + len(piece)
-        keys.append(pool.put_json(piece))
+        key, item = pool.put_message(piece)
+        keys.append(key)
+        items.append(item)
         ends.append(last)
     rest = data[last:]
     if not text[cursor:].lstrip().startswith("]"):
@@ -173,6 +178,7 @@ def extend_cut(
         tail=rests.items(rest),
         first_start=first_start,
         keys=keys,
+        items=items,
         ends=ends,
         separator=separator,
         prefix=data[:last],

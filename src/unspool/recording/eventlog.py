@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from itertools import accumulate
 
-from unspool.events import RecordEvent
+from unspool.events import RecordEvent, RecordEventType
 from unspool.recording.damage import Damage
 from unspool.recording.lines import decode_event
 
@@ -175,6 +175,26 @@ class EventLog:
             if event.seq_num > last:
                 return
             yield event
+
+    def positions_of(self, kind: RecordEventType) -> array[int] | None:
+        """Positions of the events of one kind, found by how their lines begin, without decoding any.
+
+        None where lines are damaged or out of order. Lines of other programs, which may begin otherwise, are not found.
+        """
+        if self._index is not None:
+            return None
+        head = b'\n{"type":"%b"' % kind.value.encode("ascii")
+        found = array("Q", [0] if os.pread(self._fd, len(head) - 1, 0) == head[1:] else [])
+        cursor = 0
+        while cursor < self._end and (chunk := os.pread(self._fd, _CHUNK + len(head) - 1, cursor)):
+            at = chunk.find(head)
+            while at >= 0:
+                position = bisect_left(self._starts, cursor + at + 1)
+                if position < len(self._starts):
+                    found.append(position)
+                at = chunk.find(head, at + 1)
+            cursor += _CHUNK
+        return found
 
     def _line(self, index: int) -> bytes:
         start = self._starts[index]

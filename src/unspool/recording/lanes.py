@@ -16,7 +16,8 @@ import msgspec
 
 from unspool.events import Body
 from unspool.recording.cutting import TAIL_MAX, Cut, Rests, cut_body, extend_cut
-from unspool.recording.pool import KEY_LENGTH, PoolWriter, piece_key
+from unspool.recording.keys import key_of_hex, piece_key
+from unspool.recording.poolwriter import Item, PoolWriter
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -48,8 +49,8 @@ class Conversation:
     """The last request of one lane, kept to compare the next one with."""
 
     __slots__ = (
-        "busy", "depth", "digest", "ends", "failed", "first_start", "hash_at_end", "keys", "lane", "list_key", "prefix",
-        "separator", "seq", "step", "system",
+        "around", "busy", "depth", "digest", "ends", "failed", "first_start", "hash_at_end", "items", "keys", "lane",
+        "list_key", "prefix", "separator", "seq", "step", "system",
     )  # fmt: skip
 
     def __init__(self, lane: int) -> None:
@@ -62,6 +63,8 @@ class Conversation:
         self.first_start = 0  # where its first message starts
         self.ends: list[int] = []
         self.keys: list[str] = []
+        self.items: list[Item] = []  # what stands for its messages in lists
+        self.around: tuple[list[str], list[str]] = ([], [])  # rope items before and after them
         self.separator = b","
         self.list_key: str | None = None
         self.depth = 0  # list nodes since the last complete one
@@ -135,11 +138,13 @@ class LaneTable:
 
     def place_messages(self, pieces: Sequence[bytes]) -> CutBody:
         """Store messages that came without a body; `body` is then of no use, the conversation has the list's key."""
-        keys = [self._pool.put_json(piece) for piece in pieces]
+        stored = [self._pool.put_message(piece) for piece in pieces]
+        keys = [key for key, _ in stored]
         near, kept = self._nearest_by_keys(keys)
         cut = Cut(
-            head=[], tail=[], first_start=0, keys=keys, ends=[0] * len(keys), separator=b",", prefix=b"",
-            digest=piece_key("".join(keys).encode()), hash_at_end=hashlib.sha256(), skeleton=b"{}",
+            head=[], tail=[], first_start=0, keys=keys, items=[item for _, item in stored], ends=[0] * len(keys),
+            separator=b",", prefix=b"", digest=piece_key("".join(keys).encode()), hash_at_end=hashlib.sha256(),
+            skeleton=b"{}",
         )  # fmt: skip
         placed = self._place_cut(cut, near, kept, keys[0].encode() if keys else b"", 0)
         placed.conversation.ends = []  # nothing to compare bodies with
@@ -154,6 +159,7 @@ class LaneTable:
             first_start=near.first_start,
             ends=near.ends[:kept],
             keys=near.keys[:kept],
+            items=near.items[:kept],
             separator=near.separator,
             hash_at_end=near.hash_at_end if kept == len(near.ends) else None,
         )
@@ -165,13 +171,14 @@ class LaneTable:
         prev = near.seq if near is not None else None
         list_key, depth = self._store_list(near, kept, cut)
         conversation.prefix, conversation.first_start = cut.prefix, cut.first_start
-        conversation.ends, conversation.keys = cut.ends, cut.keys
+        conversation.ends, conversation.keys, conversation.items = cut.ends, cut.keys, cut.items
+        conversation.around = cut.head, cut.tail
         conversation.separator, conversation.list_key, conversation.depth = cut.separator, list_key, depth
         conversation.hash_at_end, conversation.system = cut.hash_at_end, system
         self._use(conversation, cut.digest, retry)
-        messages = ["@" + list_key] if cut.keys else []
+        rope: list[Item] = ["@" + list_key] if cut.keys else [*cut.head, *cut.tail]
         return CutBody(
-            body=Body(size=size, sha256=cut.digest, rope=[*cut.head, *messages, *cut.tail]),
+            body=Body(size=size, sha256=cut.digest, rope=rope),
             skeleton=cut.skeleton,
             lane=conversation.lane,
             prev=prev,
@@ -187,8 +194,8 @@ class LaneTable:
         retry = near is not None and near.failed and not near.busy
         conversation = near if near is not None and not near.busy else self._new_lane()
         prev = near.seq if near is not None else None
-        self._pool.put_bytes(data, key=digest[:KEY_LENGTH])
-        conversation.prefix, conversation.ends, conversation.keys = b"", [], []
+        self._pool.put_bytes(data, key=key_of_hex(digest))
+        conversation.prefix, conversation.ends, conversation.keys, conversation.items = b"", [], [], []
         conversation.list_key, conversation.hash_at_end = None, None
         self._use(conversation, digest, retry)
         return CutBody(
@@ -245,14 +252,18 @@ class LaneTable:
         return self._new_lane(), False
 
     def _store_list(self, near: Conversation | None, kept: int, cut: Cut) -> tuple[str, int]:
-        separator = cut.separator.decode("ascii")
+        separator, around = cut.separator.decode("ascii"), (cut.head, cut.tail)
         if near is not None and kept and near.list_key is not None and near.separator == cut.separator:
-            if kept == len(near.keys) == len(cut.keys):
+            same = near.around == around
+            if kept == len(near.keys) == len(cut.keys) and same:
                 return near.list_key, near.depth
             # Re-base when the chain is longer than the list: reading stays linear, writing constant on average.
             if near.depth < 2 * len(cut.keys) + 16:
-                return self._pool.put_list(near.list_key, kept, cut.keys[kept:], separator), near.depth + 1
-        return self._pool.put_list(None, 0, cut.keys, separator), 0
+                keep = None if kept == len(near.keys) else kept
+                added = cut.items[kept:]
+                key = self._pool.put_list(near.list_key, keep, added, separator, None if same else around)
+                return key, near.depth + 1
+        return self._pool.put_list(None, 0, cut.items, separator, around if cut.head or cut.tail else None), 0
 
     def forget(self) -> None:
         """Lines given to the pool were not written: compare with nothing, so that the next body is stored whole."""

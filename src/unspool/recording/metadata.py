@@ -26,20 +26,22 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def new_metadata(pid: int, intent: str, fields: dict[str, Any]) -> RecordMetadata:
-    """Metadata of a recording that starts now in this OS process; `record_id` is still empty."""
+    """Metadata of a recording that starts now in this OS process; `record_id` is still empty.
+
+    Args:
+        fields: more fields, also in place of what this process and this moment would say: a run that is imported
+            happened elsewhere and at another time.
+    """
     os_pid = os.getpid()
-    return RecordMetadata(
-        record_id="",
-        pid=pid,
-        intent=intent,
-        start_time=datetime.now(UTC),
-        span_base=new_hex_id()[:24],
-        host=host_name(),
-        boot_id=boot_id(),
-        os_pid=os_pid,
-        os_start=os_process_start(os_pid),
-        **fields,
-    )
+    here: dict[str, Any] = {
+        "start_time": datetime.now(UTC),
+        "span_base": new_hex_id()[:24],
+        "host": host_name(),
+        "boot_id": boot_id(),
+        "os_pid": os_pid,
+        "os_start": os_process_start(os_pid),
+    }
+    return RecordMetadata(record_id="", pid=pid, intent=intent, **{**here, **fields})
 
 
 def metadata_to_json(metadata: RecordMetadata) -> bytes:

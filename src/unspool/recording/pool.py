@@ -1,173 +1,55 @@
 """The pool of a recording, `messages.jsonl`: pieces of bodies, messages and long strings, each once.
 
-A line is one entry. `k` is its key, the first 32 hex characters of the SHA-256 of its bytes; beside it stands one of
+A line is one entry. `k` is its key (see `keys`); beside it stands one of
 
     "j"  the bytes themselves, being JSON on one line (nothing is escaped twice, and jq reads it)
     "s"  a JSON string of the bytes, being UTF-8
     "b"  base64 of the bytes, where they are not
-    "r"  a rope: the bytes are these parts joined, `=text` literal, `#key` another entry
-    "l"  a persistent list: the first `n` elements of list `p` (if any), then the elements `a`, joined by `s`
+    "r"  a rope: the bytes are these items joined
+    "t"  a template: the literals between its gaps
+    "l"  a persistent list: the first `n` elements of list `p` (all without `n`, none without `p`), then the items `a`,
+         joined by `s`, between the items `h` and `t`; what is absent is that of `p`
 
-A list's key is a hash of its own line's content, since two lists with equal elements may share different parents.
-Writer and reader of the format are in this one file.
+An item is `=text`, literal; `'text`, the same in quotes; `#key`, another entry; `@key`, a list; or an array: the key of
+a template and the values of its gaps, as often as the template repeats. Such a value is an item too, a number, or ""
+for what stood in this gap the time before.
+
+A list's or template's key is a hash of its own line's content. The writing half is in `poolwriter`.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from unspool.recording.damage import Damage
+from unspool.recording.keys import KEY_LENGTH, OWN_LENGTH, piece_key
+from unspool.recording.poolwriter import Item
 from unspool.recording.tail import whole_lines
 
-__all__ = ["KEY_LENGTH", "POOL_NAME", "PoolReader", "PoolWriter", "piece_key"]
+__all__ = ["POOL_NAME", "PoolList", "PoolReader", "keys_in"]
 
 POOL_NAME = "messages.jsonl"
-KEY_LENGTH = 32
-_INLINE = 64  # literals up to this many bytes stand in the rope itself: a reference would cost as much
-_STRING_MIN = 256  # strings at least this long are pieces of their own: a tool result returns in the next request
-_CUT_MAX = 4 << 20  # larger pieces are stored whole: searching them would stall the agent
-_KNOWN_MAX = 200_000  # keys remembered against writing twice; beyond it an entry may be repeated, which is harmless
 _LISTS_MAX = 64  # restored lists a reader remembers
+_TEMPLATES_MAX = 256
+_JOINED_MAX = 1 << 30  # bytes a damaged rope may grow to: a template repeats for three bytes each time
 
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_KEY_START = 6  # of the key in a line, after {"k":"
-_HEAD = re.compile(rb'\{"k":"([0-9a-f]{%d})",' % KEY_LENGTH)
-
-_encode = msgspec.json.Encoder().encode
+_HEAD = re.compile(rb'\{"k":"([A-Za-z0-9_-]{%d}|[A-Za-z0-9_-]{%d})",' % (KEY_LENGTH, OWN_LENGTH))
 
 
-def piece_key(data: bytes) -> str:
-    """The key of an entry with these bytes."""
-    return hashlib.sha256(data).hexdigest()[:KEY_LENGTH]
+class PoolList(NamedTuple):
+    """A persistent list: its elements, what joins them, and the items before and after them."""
 
-
-class PoolWriter:
-    """Turns bytes into pool lines, each once. Lines wait in `lines` until the recorder has written them."""
-
-    def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self._known: set[str] = set()
-
-    def written(self) -> None:
-        """The waiting lines are on disk."""
-        self.lines.clear()
-
-    def forget(self) -> None:
-        """The waiting lines were not written: drop them, and allow their entries to be made again."""
-        for line in self.lines:
-            self._known.discard(line[_KEY_START : _KEY_START + KEY_LENGTH].decode("ascii"))
-        self.lines.clear()
-
-    def put_json(self, data: bytes, *, cut: Literal["all", "known", "no"] = "known", key: str | None = None) -> str:
-        """Store bytes that are probably one JSON value (others are kept as well, less readably); gives their key.
-
-        Args:
-            cut: which long strings inside become references to entries of their own: all, since they will come again
-                (what a model says is in its next request), or those the pool has already, or none.
-            key: of the bytes, if the caller knows it.
-        """
-        key = key or piece_key(data)
-        if key in self._known:
-            return key
-        if cut != "no" and _STRING_MIN + 128 < len(data) <= _CUT_MAX and (rope := self._rope(data, cut == "all")):
-            self._add(key, b'"r":' + _encode(rope))
-        elif _is_json_line(data):
-            self._add(key, b'"j":' + data)
-        else:
-            self._add(key, _text_form(data))
-        return key
-
-    def put_bytes(self, data: bytes, *, key: str | None = None) -> str:
-        """Store any bytes as one entry; gives their key, which the caller may know already."""
-        key = key or piece_key(data)
-        if key not in self._known:
-            self._add(key, _text_form(data))
-        return key
-
-    def put_string(self, text: str) -> str | None:
-        """Store a long string as the JSON literal a message would hold it in; None if it has lone surrogates."""
-        try:
-            return self.put_json(_encode(text), cut="no")
-        except UnicodeEncodeError:
-            return None
-
-    def put_literal(self, data: bytes) -> str:
-        """A rope item for bytes between pieces: inline when short, else a pool entry."""
-        return self._own_literal(data) if len(data) <= _INLINE else "#" + self.put_bytes(data)
-
-    def put_list(self, parent: str | None, kept: int, added: list[str], separator: str) -> str:
-        """Store the list that keeps `kept` elements of `parent` and appends `added`; gives its key."""
-        node: dict[str, Any] = {}
-        if parent is not None and kept:
-            node["p"], node["n"] = parent, kept
-        node["a"] = added
-        if separator != ",":
-            node["s"] = separator
-        data = _encode(node)
-        key = piece_key(data)
-        if key not in self._known:
-            self._add(key, b'"l":' + data)
-        return key
-
-    def _rope(self, data: bytes, every: bool) -> list[str] | None:
-        """Parts of `data` with its long strings as entries of their own; None if it has none."""
-        rope: list[str] = []
-        cursor = 0
-        for match in _STRING.finditer(data):
-            string = match.group()
-            if len(string) < _STRING_MIN or len(string) == len(data):
-                continue
-            key = piece_key(string)
-            if not every and key not in self._known:
-                continue
-            if match.start() > cursor:
-                rope.append(self._own_literal(data[cursor : match.start()]))
-            rope.append("#" + self.put_json(string, cut="no", key=key))
-            cursor = match.end()
-        if not rope:
-            return None
-        if cursor < len(data):
-            rope.append(self._own_literal(data[cursor:]))
-        return rope
-
-    def _own_literal(self, data: bytes) -> str:
-        """A rope item for bytes that will hardly come again, being full of ids and counts: inline at any length."""
-        try:
-            return "=" + data.decode("utf-8")
-        except UnicodeDecodeError:
-            return "#" + self.put_bytes(data)
-
-    def _add(self, key: str, value: bytes) -> None:
-        if len(self._known) >= _KNOWN_MAX:
-            self._known.clear()
-        self._known.add(key)
-        self.lines.append(b'{"k":"%b",%b}\n' % (key.encode("ascii"), value))
-
-
-def _is_json_line(data: bytes) -> bool:
-    """Whether the reader's decoder gives exactly these bytes back from inside a line."""
-    if b"\n" in data or b"\r" in data:
-        return False
-    try:
-        data.decode("utf-8")  # the decoder does not look
-        return bytes(msgspec.json.decode(data, type=msgspec.Raw)) == data
-    except (ValueError, RecursionError):
-        return False
-
-
-def _text_form(data: bytes) -> bytes:
-    try:
-        return b'"s":' + _encode(data.decode("utf-8"))
-    except UnicodeDecodeError:
-        return b'"b":"' + base64.b64encode(data) + b'"'
+    items: list[Item]
+    separator: str
+    before: Sequence[str]
+    after: Sequence[str]
 
 
 _NO_RAW = msgspec.Raw(b"")
@@ -178,7 +60,8 @@ class _Entry(msgspec.Struct):
     j: msgspec.Raw = _NO_RAW  # an optional Raw is decoded, not kept raw
     s: str | None = None
     b: str | None = None
-    r: list[str] | None = None
+    r: list[str | tuple[str | int, ...]] | None = None
+    t: msgspec.Raw = _NO_RAW
     l: msgspec.Raw = _NO_RAW  # noqa: E741 - the wire name
 
     def own_bytes(self) -> bytes | None:
@@ -192,18 +75,36 @@ class _Entry(msgspec.Struct):
                 return base64.b64decode(self.b, validate=True)
             except ValueError:
                 return None
-        return bytes(self.l) if self.l is not _NO_RAW else None
+        made = self.t if self.t is not _NO_RAW else self.l
+        return bytes(made) if made is not _NO_RAW else None
 
 
 class _ListNode(msgspec.Struct):
-    a: list[str]
+    a: list[str | tuple[str | int, ...]]
     p: str | None = None
-    n: int = 0
-    s: str = ","
+    n: int | None = None
+    s: str | None = None
+    h: list[str] | None = None
+    t: list[str] | None = None
 
 
 _entry_decoder = msgspec.json.Decoder(_Entry)
 _list_decoder = msgspec.json.Decoder(_ListNode)
+_template_decoder = msgspec.json.Decoder(list[str])
+
+
+def _fits(data: bytes, key: str) -> bool:
+    return len(key) >= OWN_LENGTH and piece_key(data).startswith(key)
+
+
+def keys_in(items: Iterable[Item]) -> Iterator[str]:
+    """Keys of all entries that these items refer to."""
+    for item in items:
+        if isinstance(item, tuple):
+            yield from (str(value) for value in item[:1])
+            yield from keys_in(value for value in item[1:] if isinstance(value, str))
+        elif item[:1] in ("#", "@"):
+            yield item[1:]
 
 
 class PoolReader:
@@ -218,7 +119,8 @@ class PoolReader:
         self._index: dict[str, tuple[int, int]] = {}  # key -> offset and length of its line
         self._copies: dict[str, list[tuple[int, int]]] = {}  # further lines of the same key: the first may be damaged
         self._scanned = 0
-        self._lists: dict[str, tuple[list[str], str]] = {}
+        self._lists: dict[str, PoolList] = {}
+        self._templates: dict[str, list[bytes]] = {}
         self._verified = 0
         self._verified_lines = 0
         self._damage: list[Damage] = []
@@ -248,9 +150,13 @@ class PoolReader:
             data = entry.own_bytes()
             if entry.r is not None and depth == 0:  # the parts of a rope are no ropes
                 data = self._join(entry.r, 1)
-            if data is not None and piece_key(data) == key:
+            if data is not None and _fits(data, key):
                 return data
         return None
+
+    def item(self, item: Item) -> bytes | None:
+        """The bytes that an element of a list stands for; None if they are missing or damaged."""
+        return self._part(item, 0)
 
     def get_string(self, key: str) -> str | None:
         """The string stored by `put_string`; None if missing or damaged."""
@@ -261,34 +167,95 @@ class PoolReader:
             return None
         return value if isinstance(value, str) else None
 
-    def join(self, rope: list[str]) -> bytes | None:
+    def join(self, rope: Sequence[Item]) -> bytes | None:
         """The bytes of a rope; None if any part is missing."""
         return self._join(rope, 0)
 
-    def _join(self, rope: list[str], depth: int) -> bytes | None:
+    def join_from(self, rope: Sequence[Item], start: int) -> bytes | None:
+        """The bytes of a rope whose persistent lists begin at their element `start`; None if any part is missing."""
+        return self._join(rope, 0, start)
+
+    def _join(self, rope: Iterable[Item], depth: int, start: int = 0) -> bytes | None:
         parts: list[bytes] = []
         for item in rope:
-            kind, name = item[:1], item[1:]
-            data: bytes | None = None
-            if kind == "=":
-                data = name.encode("utf-8", "surrogatepass")
-            elif kind == "#":
-                data = self._get(name, depth)
-            elif kind == "@" and (found := self.elements(name)) is not None:
-                pieces: list[bytes] = []
-                for key in found[0]:
-                    piece = self._get(key, depth)
-                    if piece is None:
-                        return None
-                    pieces.append(piece)
-                data = found[1].encode("utf-8", "surrogatepass").join(pieces)
+            is_list = isinstance(item, str) and item.startswith("@") and depth == 0
+            data = self._join_list(str(item)[1:], start) if is_list else self._part(item, depth)
             if data is None:
                 return None
             parts.append(data)
         return b"".join(parts)
 
-    def elements(self, key: str) -> tuple[list[str], str] | None:
-        """Keys of the elements of a persistent list, and its separator; None if a part of the chain is missing.
+    def _join_list(self, key: str, start: int) -> bytes | None:
+        found = self.elements(key)
+        if found is None:
+            return None
+        pieces: list[bytes] = []
+        for item in found.items[start:]:
+            piece = self._part(item, 0)
+            if piece is None:
+                return None
+            pieces.append(piece)
+        before, after = self._join(found.before, 1), self._join(found.after, 1)
+        if before is None or after is None:
+            return None
+        return before + found.separator.encode("utf-8", "surrogatepass").join(pieces) + after
+
+    def _part(self, item: Item, depth: int) -> bytes | None:
+        """The bytes of one item that is no list."""
+        if isinstance(item, tuple):
+            return self._fill(item, depth)
+        kind, text = item[:1], item[1:]
+        if kind == "=":
+            return text.encode("utf-8", "surrogatepass")
+        if kind == "'":
+            return b'"%b"' % text.encode("utf-8", "surrogatepass")
+        return self._get(text, depth) if kind == "#" else None
+
+    def _fill(self, item: tuple[str | int, ...], depth: int) -> bytes | None:
+        """A template with its gaps filled, once for each round of values."""
+        literals = self._template(str(item[0])) if item else None
+        gaps = len(literals) - 1 if literals is not None else 0
+        if literals is None or gaps < 1 or len(item) < 2 or (len(item) - 1) % gaps:
+            return None
+        parts: list[bytes] = []
+        size = 0
+        last: list[bytes | None] = [None] * gaps
+        for start in range(1, len(item), gaps):
+            for gap, value in enumerate(item[start : start + gaps]):
+                if isinstance(value, int):
+                    last[gap] = b"%d" % value
+                elif value:
+                    last[gap] = self._part(value, depth)
+                filled = last[gap]
+                if filled is None:
+                    return None
+                parts += (literals[gap], filled)
+                size += len(literals[gap]) + len(filled)
+            parts.append(literals[gaps])
+            size += len(literals[gaps])
+            if size > _JOINED_MAX:
+                return None
+        return b"".join(parts)
+
+    def _template(self, key: str) -> list[bytes] | None:
+        """The literals of a template; None if it is missing or damaged."""
+        known = self._templates.get(key)
+        if known is not None:
+            return known
+        for entry in self._entries(key):
+            if entry.t is not _NO_RAW and _fits(bytes(entry.t), key):
+                try:
+                    literals = [text.encode("utf-8", "surrogatepass") for text in _template_decoder.decode(entry.t)]
+                except ValueError:
+                    return None
+                if len(self._templates) >= _TEMPLATES_MAX:
+                    self._templates.clear()
+                self._templates[key] = literals
+                return literals
+        return None
+
+    def elements(self, key: str) -> PoolList | None:
+        """The elements of a persistent list, and what stands around them; None if a part of the chain is missing.
 
         Walks from the list to the nearest one already known or complete: as many steps as appends since.
         """
@@ -297,29 +264,36 @@ class PoolReader:
             return known
         chain: list[_ListNode] = []
         current: str | None = key
-        keys: list[str] = []
+        items: list[Item] = []
+        separator: str = ","
+        before: Sequence[str] = ()
+        after: Sequence[str] = ()
         while current is not None:
             if (known := self._lists.get(current)) is not None:
-                keys = list(known[0])
+                items, (separator, before, after) = list(known.items), known[1:]
                 break
-            node = self._list_node(current)  # its key is the hash of its parent's key: there are no cycles
-            if node is None:
+            node = self._list_node(current)
+            if node is None or len(chain) > len(self._index):  # keys are hashes, so only a made-up file has a circle
                 return None
             chain.append(node)
             current = node.p
         for node in reversed(chain):
-            if not 0 <= node.n <= len(keys):
+            kept = len(items) if node.n is None else node.n
+            if not 0 <= kept <= len(items):
                 return None
-            del keys[node.n :]
-            keys.extend(node.a)
+            del items[kept:]
+            items.extend(node.a)
+            separator = separator if node.s is None else node.s
+            before = before if node.h is None else node.h
+            after = after if node.t is None else node.t
         if len(self._lists) >= _LISTS_MAX:
             self._lists.clear()
-        self._lists[key] = keys, chain[0].s
-        return keys, chain[0].s
+        found = self._lists[key] = PoolList(items, separator, before, after)
+        return found
 
     def _list_node(self, key: str) -> _ListNode | None:
         for entry in self._entries(key):
-            if entry.l is not _NO_RAW and piece_key(bytes(entry.l)) == key:
+            if entry.l is not _NO_RAW and _fits(bytes(entry.l), key):
                 try:
                     return _list_decoder.decode(entry.l)
                 except ValueError:
@@ -354,19 +328,22 @@ class PoolReader:
         try:
             entry = _entry_decoder.decode(line)
             node = _list_decoder.decode(entry.l) if entry.l is not _NO_RAW else None
+            if entry.t is not _NO_RAW:
+                _template_decoder.decode(entry.t)
         except (ValueError, RecursionError) as exc:
             return f"not a pool entry: {exc}"
         if _HEAD.match(line) is None:
             return "not a pool entry: it does not start with its key"
-        needed = [item[1:] for item in entry.r or () if not item.startswith("=")]
+        needed = list(keys_in(entry.r or ()))
         if node is not None:
-            needed = [*node.a, *([node.p] if node.p is not None else [])]
+            needed = list(keys_in([*node.a, *(node.h or ()), *(node.t or ())]))
+            needed += [node.p] if node.p is not None else []
         if missing := [key for key in needed if key not in self]:
             return f"refers to {missing[0]}, which is missing"
         data = self._join(entry.r, 1) if entry.r is not None else entry.own_bytes()
         if data is None and needed:
             return "a part of it is damaged"
-        return None if data is not None and piece_key(data) == entry.k else "bytes do not fit their key"
+        return None if data is not None and _fits(data, entry.k) else "bytes do not fit their key"
 
     def _entries(self, key: str) -> Iterator[_Entry]:
         fd = self._open()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import msgspec
 
@@ -26,6 +26,8 @@ from unspool.events import (
     Body,
     Context,
     ContextSnapshotData,
+    HttpRequest,
+    HttpResponse,
     LLMResponse,
     RecordEvent,
     RecordEventType,
@@ -37,11 +39,16 @@ from unspool.recording.damage import Damage
 from unspool.recording.eventlog import EVENTS_NAME, EventLog, missing_events
 from unspool.recording.metadata import METADATA_NAME, read_metadata
 from unspool.recording.pool import POOL_NAME, PoolReader
+from unspool.recording.shorthand import expand
 from unspool.store import FORMAT_VERSION, time_of_record_id, writer_is_alive
+
+if TYPE_CHECKING:
+    from unspool.recording.sent import SentReader
 
 __all__ = ["Damage", "EventSequence", "RecordReader"]
 
 logger = logging.getLogger("unspool")
+Message = TypeVar("Message", HttpRequest, HttpResponse)
 _POLL_S = 0.01  # a follower sees an event this soon after it was written
 
 
@@ -235,6 +242,10 @@ class RecordReader:
         for _, event in self._log.scan(start):
             yield self._expand(event)
 
+    def snapshot_positions(self) -> Sequence[int] | None:
+        """Positions of the context snapshots, found without decoding events; None if that cannot be done here."""
+        return self._log.positions_of(RecordEventType.CONTEXT_SNAPSHOT)
+
     def refresh(self) -> int:
         """Look for events written since; gives how many there are more."""
         growing = self._is_growing()
@@ -287,15 +298,7 @@ class RecordReader:
         return event
 
     def _expand(self, event: RecordEvent) -> RecordEvent:
-        """Short span ids stand for whole ones, an absent trace id for the recording's."""
-        base = self._metadata.span_base
-        if base is not None:
-            if event.span_id is not None and len(event.span_id) == 8:
-                event.span_id = base + event.span_id
-            if event.parent_span_id is not None and len(event.parent_span_id) == 8:
-                event.parent_span_id = base + event.parent_span_id
-        if event.trace_id is None and event.span_id is not None:
-            event.trace_id = self._metadata.trace_id
+        expand(event, self._metadata.span_base, self._metadata.trace_id)
         return event
 
     # --- contexts and bodies -----------------------------------------------------------------------------------------
@@ -317,13 +320,29 @@ class RecordReader:
         """The context of one snapshot, as the provider's wire format gives it."""
         return self._contents.context(data)
 
+    def emptied_request(self, data: ContextSnapshotData) -> bytes | None:
+        """The request body of a snapshot with its messages left out; None if it is not there in pieces."""
+        return self._contents.emptied_request(data)
+
     def response_of(self, event: RecordEvent) -> LLMResponse | None:
         """What the model answered, parsed from the recorded body; None if there is no body."""
         return self._contents.response(event)
 
     def snapshot_of_call(self, event: RecordEvent) -> RecordEvent | None:
-        """The snapshot (as on disk) of the model call an event belongs to."""
-        return self._contents.snapshot_of_call(event)
+        """The snapshot of the model call an event belongs to, its references into the pool not followed."""
+        found = self._contents.snapshot_of_call(event)
+        return self._expand(found) if found is not None else None
+
+    def sent(self) -> SentReader:
+        """Reads what model calls sent, message by message; each piece once, however often it was sent."""
+        from unspool.recording.sent import SentReader
+
+        return SentReader(self._pool)
+
+    def with_head(self, message: Message) -> Message:
+        """A request or response with its head, which many share, put back."""
+        found: Message = self._contents.with_head(message)
+        return found
 
     def body(self, body: Body) -> bytes | None:
         """The bytes of a body, checked against their hash; None if they are missing or damaged."""

@@ -13,7 +13,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from copy import copy
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +34,9 @@ from unspool.recording.heads import HeadWriter
 from unspool.recording.lanes import CutBody, LaneTable
 from unspool.recording.lines import encode_event, encode_message, error_data
 from unspool.recording.metadata import new_metadata, write_metadata
-from unspool.recording.pool import PoolWriter
+from unspool.recording.poolwriter import PoolWriter
+from unspool.recording.shorthand import shorten
+from unspool.recording.templates import Templates
 from unspool.recording.writerfiles import WriterFiles
 
 __all__ = ["BodyStore", "Recorder"]
@@ -57,7 +58,8 @@ class Recorder:
         base_dir: the folder of recordings; created if missing.
         pid: the agent process, at least 1.
         intent: what it was asked to do.
-        fields: more of `RecordMetadata`, for the metadata file.
+        fields: more of `RecordMetadata`, for the metadata file. With `end_time` among them, also as None, the recording
+            keeps that instead of the time it is closed at: a run that is imported ended when it ended.
 
     Raises:
         StoreError: the recording cannot be created.
@@ -83,7 +85,9 @@ class Recorder:
         self._pool = PoolWriter()
         self._lanes = LaneTable(self._pool)
         self._heads = HeadWriter(self._pool)
+        self._templates = Templates(self._pool)
         self._metadata = new_metadata(pid, intent, fields or {})
+        self._ends_as_given = fields is not None and "end_time" in fields
         try:
             self._files = WriterFiles(Path(base_dir), self._metadata)
         except OSError as exc:
@@ -146,6 +150,8 @@ class Recorder:
             ValueError: a token count is below zero.
         """
         context = event.context
+        if context is None and event.llm is None:
+            return self._write(event, None)
         _refuse_negative_counts(event)
         by_hand = context is not None and context.messages is not None and context.request is None
         return self._write(event, self._refer_messages if by_hand else None)
@@ -181,7 +187,6 @@ class Recorder:
         def refer(numbered: RecordEvent) -> None:
             nonlocal placed, written
             written = numbered
-            self._heads.store(request)
             if body is None:
                 request.body = Body(missing="sent as a stream")
                 self._lanes.steps += 1
@@ -194,6 +199,7 @@ class Recorder:
                 placed.conversation.seq = numbered.seq_num
                 if describe is not None:
                     describe(placed)
+            self._heads.store(request)
             self._calls += 1
             numbered.call = self._calls
 
@@ -207,7 +213,7 @@ class Recorder:
             RecorderClosed, StoreError: as `write_event`.
         """
 
-        return self._write(event, lambda _: prepare(BodyStore(self._pool, self._heads)))
+        return self._write(event, lambda _: prepare(BodyStore(self._pool, self._heads, self._templates)))
 
     def note_lost(self) -> None:
         """Count an event that could not even be made."""
@@ -241,12 +247,14 @@ class Recorder:
                 raise StoreError(f"{self._metadata.record_id}: event lost: {fault}")
             events = self._events
             size = events.size
-            event = copy(event)
-            event.seq_num = number = self._count + 1
+            number = self._count + 1
+            event = msgspec.structs.replace(event, seq_num=number)
             self._writing = True
             try:
                 if refer is not None:
                     refer(event)
+                if event.span_id is not None or refer is not None:
+                    shorten(event)
                 line = encode_event(event, self._pool.put_string)
                 if self._pool.lines:
                     self._pool_file.append(b"".join(self._pool.lines))
@@ -273,6 +281,7 @@ class Recorder:
         self._pool.forget()
         self._lanes.forget()
         self._heads.forget()
+        self._templates.forget()
 
     def _refused(self, exc: OSError, now: int) -> StoreError:
         self._fault_until = now + _RETRY_NS
@@ -306,6 +315,10 @@ class Recorder:
         """
         self._finish(RecordStatus.STOPPED, None)
 
+    def note_packages(self, packages: dict[str, str]) -> None:
+        """Versions of the libraries the program used, for the metadata written at the end."""
+        self._metadata = msgspec.structs.replace(self._metadata, packages=packages)
+
     def _finish(self, status: RecordStatus, exit_code: int | None) -> None:
         with self._lock:
             if self._closed:
@@ -317,7 +330,7 @@ class Recorder:
             self._metadata = msgspec.structs.replace(
                 self._metadata,
                 status=status,
-                end_time=datetime.now(UTC),
+                end_time=self._metadata.end_time if self._ends_as_given else datetime.now(UTC),
                 event_count=self._count,
                 lost_events=self._lost,
                 exit_code=exit_code if exit_code is not None else self._metadata.exit_code,

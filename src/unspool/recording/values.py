@@ -52,7 +52,7 @@ def is_plain(value: Any) -> bool:
     """Whether JSON gives this value back equal and of equal type: str, int of 64 bits, bool, None, finite floats,
     lists and dicts with string keys of these. Strings are not searched for lone surrogates (the encoder refuses those).
     """
-    return _is_plain(value, [MAX_VALUES], 0)
+    return value is None or type(value) is str or _is_plain(value, [MAX_VALUES], 0)
 
 
 def _is_plain(value: Any, left: list[int], depth: int) -> bool:
@@ -77,8 +77,11 @@ def _is_plain(value: Any, left: list[int], depth: int) -> bool:
     left[0] -= len(value)
     if depth >= MAX_DEPTH or left[0] < 0:
         return False
-    for item in items:  # noqa: SIM110 - half the time of `all` with a generator
-        if type(item) is not str and not _is_plain(item, left, depth + 1):
+    for item in items:
+        kind = type(item)
+        if kind is str or (kind is int and -(2**63) <= item < 2**63):
+            continue  # nearly all there is, without a call
+        if not _is_plain(item, left, depth + 1):
             return False
     return True
 

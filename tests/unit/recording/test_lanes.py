@@ -7,8 +7,10 @@ import json
 
 import pytest
 
+from unspool.recording.keys import key_of_hex
 from unspool.recording.lanes import LaneTable
-from unspool.recording.pool import PoolReader, PoolWriter
+from unspool.recording.pool import PoolReader
+from unspool.recording.poolwriter import PoolWriter
 
 
 class Lanes:
@@ -36,9 +38,8 @@ class Lanes:
         reference = placed.body
         assert reference.size == len(body)
         assert reference.sha256 == hashlib.sha256(body).hexdigest()
-        whole = (
-            self.reader.join(reference.rope) if reference.rope is not None else self.reader.get(reference.sha256[:32])
-        )
+        key, rope = key_of_hex(reference.sha256), reference.rope
+        whole = self.reader.join(rope) if rope is not None else self.reader.get(key)
         assert (whole if body else b"") == body
         return placed
 
@@ -216,8 +217,8 @@ def test_messages_without_a_body_share_lists(lanes):
         with open(lanes.path, "ab") as file:
             file.writelines(lanes.pool.lines)
         lanes.pool.written()
-        keys, _ = lanes.reader.elements(placed.conversation.list_key)
-        assert [lanes.reader.get(key) for key in keys] == pieces[:end]
+        found = lanes.reader.elements(placed.conversation.list_key)
+        assert [lanes.reader.item(item) for item in found.items] == pieces[:end]
         placed.conversation.seq = end + 1
     assert place(placed) == (2, 3, 2)
     lanes.place(b'{"messages":["one","two"]}')

@@ -10,7 +10,9 @@ import pytest
 
 from unspool.events import HttpRequest, HttpResponse
 from unspool.recording.heads import HeadWriter, restore_head
-from unspool.recording.pool import PoolReader, PoolWriter, piece_key
+from unspool.recording.keys import piece_key
+from unspool.recording.pool import PoolReader
+from unspool.recording.poolwriter import PoolWriter
 
 
 class Pool:
@@ -121,21 +123,29 @@ def test_lines_that_were_not_written_can_be_written_again(pool):
 
 
 def test_lists_share_their_beginnings(pool):
-    first = pool.writer.put_list(None, 0, ["a", "b", "c"], ",")
-    longer = pool.writer.put_list(first, 3, ["d"], ",")
-    other = pool.writer.put_list(longer, 2, ["x"], ",")
-    spaced = pool.writer.put_list(None, 0, ["a"], ",\n  ")
-    pool.flush()
-    assert pool.reader.elements(other) == (["a", "b", "x"], ",")
-    assert pool.reader.elements(longer) == (["a", "b", "c", "d"], ",")
-    assert pool.reader.elements(first) == (["a", "b", "c"], ",")
-    assert pool.reader.elements(spaced) == (["a"], ",\n  ")
-    assert pool.reader.elements("0" * 32) is None
+    put = pool.writer.put_list
+    first = put(None, 0, ["=a", "=b", "=c"], ",", (["=["], ["=]"]))
+    longer = put(first, None, ["=d"], ",")
+    other = put(longer, 2, ["=x"], ",", (["=("], ["=)"]))
+    last = put(other, 1, [], ",")
+    spaced = put(None, 0, ["=a", "=b"], ",\n  ")
+    wider = put(spaced, None, ["=c"], ",\n  ")
+    lines = pool.flush()
+    assert [sorted(line["l"]) for line in lines] == [
+        ["a", "h", "t"], ["a", "p"], ["a", "h", "n", "p", "t"], ["a", "n", "p"], ["a", "s"], ["a", "p"]
+    ]  # fmt: skip
+    assert pool.reader.elements(other) == (["=a", "=b", "=x"], ",", ["=("], ["=)"])
+    assert pool.reader.elements(longer) == (["=a", "=b", "=c", "=d"], ",", ["=["], ["=]"])
+    joined = [pool.reader.join(["@" + key]) for key in (first, longer, other, last, spaced, wider)]
+    assert joined == [b"[a,b,c]", b"[a,b,c,d]", b"(a,b,x)", b"(a)", b"a,\n  b", b"a,\n  b,\n  c"]
+    assert pool.reader.join_from(["=x", "@" + longer], 3) == b"x[d]"
+    assert pool.reader.elements("0" * 11) is None
+    assert pool.reader.verify() == []
 
 
 def test_a_list_that_keeps_more_than_its_parent_has_is_damaged(pool):
-    first = pool.writer.put_list(None, 0, ["a"], ",")
-    broken = pool.writer.put_list(first, 5, ["b"], ",")
+    first = pool.writer.put_list(None, 0, ["=a"], ",")
+    broken = pool.writer.put_list(first, 5, ["=b"], ",")
     pool.flush()
     assert pool.reader.elements(broken) is None
 
@@ -171,7 +181,7 @@ def test_long_lines_are_read_in_linear_time(pool):
 
 def test_a_pool_that_is_not_there_is_empty(tmp_path):
     reader = PoolReader(tmp_path / "nothing")
-    assert reader.get("0" * 32) is None
+    assert reader.get("0" * 22) is None
     assert reader.verify() == []
 
 
@@ -223,5 +233,5 @@ def test_a_damaged_head_is_not_restored(pool, vary):
     pool.flush()
     request.vary = vary
     assert not restore_head(request, pool.reader)
-    assert not restore_head(HttpRequest(head="0" * 32), pool.reader)
+    assert not restore_head(HttpRequest(head="0" * 11), pool.reader)
     assert not restore_head(HttpResponse(status=1, head=request.head), pool.reader), "the head of a request"
