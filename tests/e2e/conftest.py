@@ -1,4 +1,4 @@
-"""Makes `harness` and `webserver` importable under pytest's importlib mode."""
+"""Makes `harness`, `webserver` and `reruns` importable under pytest's importlib mode."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-for name in ("harness", "webserver"):
+for name in ("harness", "webserver", "reruns"):
     if f"capture_{name}" not in sys.modules:
         spec = importlib.util.spec_from_file_location(f"capture_{name}", Path(__file__).with_name(f"{name}.py"))
         assert spec is not None

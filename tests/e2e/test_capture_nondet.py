@@ -10,13 +10,16 @@ from pathlib import Path
 from capture_harness import recordings, run_code
 
 CODE = """
-import copy, datetime, json, logging, os, pickle, random, secrets, sys, time, uuid
+import calendar, copy, datetime, json, logging, os, pickle, random, secrets, sys, time, uuid
 out = {}
 out["time"] = time.time(); out["time_ns"] = time.time_ns()
 moment = datetime.datetime.now(); out["now"] = moment.isoformat()
 out["now_utc"] = datetime.datetime.now(datetime.timezone.utc).isoformat()
 out["utcnow"] = datetime.datetime.utcnow().isoformat() if sys.version_info < (3, 12) else None
 out["today"] = datetime.date.today().isoformat(); out["today2"] = datetime.datetime.today().isoformat()
+for name in ("ctime", "asctime"): out[name] = int(time.mktime(time.strptime(getattr(time, name)())))
+out["strftime"] = int(time.strftime("%s")); out["gmtime"] = calendar.timegm(time.gmtime())
+out["localtime"] = int(time.mktime(time.localtime()))
 out["uuid4"] = uuid.uuid4().hex; out["uuid1"] = uuid.uuid1().hex
 out["urandom"] = os.urandom(8).hex(); out["token"] = secrets.token_hex(8); out["choice"] = secrets.choice(range(1000))
 out["random"] = [random.random() for _ in range(3)]
@@ -61,10 +64,14 @@ def test_values_are_those_the_program_saw(tmp_path: Path) -> None:
 
     assert values("time")[0] == seen["time"]
     assert values("time_ns")[0] == seen["time_ns"]
-    assert values("datetime.now")[:2] == [seen["now"], seen["now_utc"]]
+    assert values("datetime.now")[:1] == [seen["now"]]
+    assert values("datetime.now(tz)") == [seen["now_utc"]]
     if seen["utcnow"] is not None:
         assert values("datetime.utcnow") == [seen["utcnow"]]
-    assert values("date.today")[:2] == [seen["today"], seen["today2"]]
+    assert values("date.today") == [seen["today"]]
+    assert values("datetime.today")[:1] == [seen["today2"]]
+    for kind in ("strftime", "ctime", "asctime", "gmtime", "localtime"):
+        assert values(kind) == [seen[kind]]
     assert (values("uuid4"), values("uuid1")) == ([seen["uuid4"]], [seen["uuid1"]])
     assert values("urandom")[:2] == [seen["urandom"], seen["token"]]
     # The state of the generators gives what was drawn from them.
@@ -87,9 +94,8 @@ def _draws(state: object) -> list[float]:
 
 def test_the_interpreter_and_http_clients_are_not_logged(tmp_path: Path) -> None:
     code = """
-import asyncio, http.cookiejar, logging, multiprocessing, queue, ssl, tempfile, threading
+import asyncio, http.cookiejar, multiprocessing, queue, ssl, tempfile, threading
 import httpx, requests
-logging.warning("a log line reads the clock")
 tempfile.mkdtemp()
 threading.Event().wait(0.001)
 asyncio.run(asyncio.sleep(0))
@@ -102,6 +108,20 @@ for get in (httpx.get, requests.get):
     run_code(code, tmp_path / "store", tmp_path)
     [recording] = recordings(tmp_path / "store")
     assert [line for line in recording.nondet() if line["k"] != "random.start"] == []
+
+
+def test_the_time_of_a_log_record_is_the_programs(tmp_path: Path) -> None:
+    code = """
+import logging, sys
+logging.basicConfig(stream=sys.stdout, format="%(created).6f %(message)s")
+logging.warning("now")
+"""
+    result = run_code(code, tmp_path / "store", tmp_path)
+    [recording] = recordings(tmp_path / "store")
+    [line] = recording.nondet()
+    seconds = float(line["v"]) / (1e9 if line["k"] == "time_ns" else 1)  # type: ignore[arg-type]
+    assert result.lines == [f"{seconds:.6f} now"]
+    assert line["at"] == f"{tmp_path / 'agent.py'}:4"
 
 
 def test_a_forked_child_logs_its_own_state(tmp_path: Path) -> None:

@@ -32,6 +32,8 @@ class _Scope(ABC):
     """A context manager, sync and async, and a decorator, that runs code as an agent process of its own."""
 
     flow: Flow | None = None  # of the code inside
+    instead: None = None  # only the items of tools are served
+    outcome: Any = None
     _process: AgentProcess | None = None
     _token: Token[Flow | None] | None = None
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from unspool.capture import environment
+from unspool.capture import environment, serve
 from unspool.capture.credentials import clean_argv, clean_text
 from unspool.capture.flow import QUIET, Flow, current_flow, leave
 from unspool.capture.guard import guard
@@ -24,12 +24,15 @@ from unspool.events import RecordEvent, RecordEventType, SyscallEventData
 
 if TYPE_CHECKING:
     from unspool.capture.runtime import Runtime
+    from unspool.capture.touched import Touched
 
 __all__ = ["KINDS", "install"]
 
 KINDS = ("process", "net", "file")
 
 _wanted: frozenset[str] = frozenset()
+_recorded: frozenset[str] = frozenset()  # those of `_wanted` that become events; the others a rerun watches
+_touched: Touched | None = None
 _busy = threading.local()
 _added = False
 _store_prefix = ""
@@ -39,7 +42,7 @@ _NOISE = ("/proc/", "/sys/", "/dev/", "/usr/lib/", "/usr/share/", "/etc/ssl/", "
 
 def install(runtime: Runtime, kinds: Iterable[str]) -> Callable[[], None]:
     """Start watching the given kinds; gives the function that stops it."""
-    global _added, _wanted, _store_prefix
+    global _added, _wanted, _recorded, _touched, _store_prefix
     chosen = set(kinds)
     events: set[str] = set()
     if "net" in chosen:
@@ -53,14 +56,21 @@ def install(runtime: Runtime, kinds: Iterable[str]) -> Callable[[], None]:
         runtime.add_hook("asyncio.base_subprocess", lambda module: _watch_transport(module, runtime.patch))
     if runtime.root is not None:
         _store_prefix = os.path.join(runtime.root.lineage.store, "")
-    _wanted = frozenset(events)
-    if not _added and events:
+    _recorded = _wanted = frozenset(events)
+    with guard:
+        stage = serve.stage()
+        if stage is not None and runtime.root is not None and not serve.is_guest():
+            from unspool.capture.touched import EVENTS, Touched
+
+            _touched = Touched(stage, runtime.root.lineage.store)
+            _wanted = _recorded | EVENTS.keys()
+    if not _added and _wanted:
         _added = True
         sys.addaudithook(_hook)
 
     def stop() -> None:
-        global _wanted
-        _wanted = frozenset()
+        global _wanted, _touched
+        _wanted, _touched = frozenset(), None
 
     return stop
 
@@ -68,10 +78,17 @@ def install(runtime: Runtime, kinds: Iterable[str]) -> Callable[[], None]:
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     if event not in _wanted:
         return
-    if getattr(_busy, "on", False) or QUIET.get():
+    if getattr(_busy, "on", False):
+        return
+    watch = _touched
+    if watch is None and QUIET.get():
         return
     _busy.on = True
     try:
+        if watch is not None:
+            watch.see(event, args)  # refuses what the rerun may not do
+        if event not in _recorded or QUIET.get():
+            return
         flow = current_flow()
         if flow is not None:
             with guard:  # an exception from an audit hook would abort the agent's call
@@ -269,7 +286,13 @@ def _watch_os(patch: Callable[[Any, str, Any], None]) -> None:
             flow = _watched_flow()
             if flow is not None:
                 child = _Child(flow, ["sh", "-c", os.fsdecode(command)], path="/dev/proc/sh")
-        status = system(command)
+        try:
+            status = system(command)
+        except BaseException as error:
+            if child is not None:
+                with guard:
+                    child.failed(error)
+            raise
         if child is not None:
             with guard:
                 child.ended(os.waitstatus_to_exitcode(status))

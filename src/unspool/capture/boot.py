@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from unspool.capture import environment
+from unspool.capture import environment, serve
 from unspool.capture.credentials import clean_argv
 from unspool.capture.guard import guard
 from unspool.capture.process import AgentProcess
@@ -20,10 +20,13 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
     Args:
         loaded_before: names of the modules that were loaded before unspool was.
     """
+    lineage = None
     with guard:
         lineage = environment.lineage_from(os.environ)
         if lineage is None or runtime.armed or _is_unspool():
             return
+        if lineage.rerun is not None:
+            serve.start(lineage.rerun)
         # A Python that an agent started by itself is a worker of it and appears once it does something.
         is_agent = lineage.parent is None or lineage.forked_at is not None
         process = AgentProcess(
@@ -35,6 +38,11 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
         runtime.arm(process, for_good=True)
         if is_agent:
             process.ensure()
+        from unspool.capture import output
+
+        output.install(runtime)
+    if lineage is not None and lineage.rerun is not None and not runtime.armed:
+        serve.refuse_to_run(f"capture could not be armed: {guard.last}")
     with guard:
         _give_way(loaded_before)
 

@@ -19,6 +19,7 @@ __all__ = [
     "clean_text",
     "clean_url",
     "is_credential_name",
+    "is_credential_variable",
     "secrets_of",
 ]
 
@@ -149,7 +150,8 @@ def clean_text(text: str) -> str:
 def clean_error(error: ErrorData) -> ErrorData:
     """An error whose texts say no credentials."""
     args = None if error.args is None else [_clean_value(arg) for arg in error.args]
-    return ErrorData(type=error.type, message=clean_text(error.message), args=args)
+    cause = clean_error(error.cause) if error.cause is not None else None
+    return ErrorData(type=error.type, message=clean_text(error.message), args=args, cause=cause)
 
 
 def _clean_value(value: Any) -> Any:
@@ -184,6 +186,11 @@ def clean_environment(environ: Mapping[str, str]) -> tuple[dict[str, str], list[
 def secrets_of(environ: Mapping[str, str]) -> dict[str, str]:
     """Values of the environment that are credentials, each with the name of its variable."""
     return {value: name for name, value in environ.items() if _VARIABLE.search(name) and _may_be_secret(value)}
+
+
+def is_credential_variable(name: str) -> bool:
+    """Whether an environment variable of this name holds a credential."""
+    return bool(_VARIABLE.search(name))
 
 
 def _may_be_secret(value: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from unspool import providers
+from unspool.capture import serve
 from unspool.capture.credentials import clean_error, clean_headers, clean_url
 from unspool.capture.flow import QUIET, Flow, current_flow
 from unspool.capture.guard import guard
@@ -33,7 +34,7 @@ from unspool.recording.lanes import Conversation, CutBody
 from unspool.recording.lines import error_data
 from unspool.recording.recorder import BodyStore, Recorder
 
-__all__ = ["Exchange", "begin"]
+__all__ = ["Exchange", "begin", "host_port"]
 
 
 def begin(
@@ -41,11 +42,14 @@ def begin(
 ) -> Exchange | None:
     """Note a request about to leave; None when nothing is recorded here.
 
+    In a rerun this is where its answer is looked for: the exchange says in `meeting` what it got, and what is sent in
+    its place. Does not come back where it got nothing.
+
     Args:
         client: the library: `httpx`, `httpx2`, `urllib3`, `aiohttp`.
-        body: its bytes, None if they are not known yet (a stream).
+        body: its bytes, None if they are not known yet (a stream). In a rerun they have been read.
     """
-    if QUIET.get():
+    if QUIET.get() or serve.is_left_out(method, url):
         return None
     flow = current_flow()
     if flow is None:
@@ -58,6 +62,7 @@ def begin(
 
 
 CLOSED = "closed by the program"
+_CAUSES_MAX = 4
 
 
 class Exchange:
@@ -84,6 +89,9 @@ class Exchange:
         self.started_ns = time.monotonic_ns()
         self.span = self.process.new_span()
         self.at = caller()
+        self.meeting: serve.Meeting | None = None
+        if serve.stage() is not None:
+            self._meet(method, url)
         self.path = ""
         self.call: int | None = None
         self.step: int | None = None
@@ -106,13 +114,21 @@ class Exchange:
 
     # --- the request -------------------------------------------------------------------------------------------------
 
+    def _meet(self, method: str, url: str) -> None:
+        """Ask what this request of a rerun gets; what is sent in its place is what is recorded."""
+        meeting = self.meeting = serve.meet(self.flow, self.provider, method, url, body=self.request_body, at=self.at)
+        if meeting.body is not None:
+            self.request_body = meeting.body
+        if meeting.url is not None:
+            self.url = clean_url(meeting.url)
+
     def start(self) -> None:
         """Write what is known before the request leaves."""
         self.process.begun(self)
         if self.provider is not None:
             self.process.perform(self._write_snapshot)
         else:
-            self.path = f"/dev/net/{_host_port(self.url)}"
+            self.path = f"/dev/net/{host_port(self.url)}"
             self.process.ensure()
             self.process.note_start(self._start_line("HTTP"))
 
@@ -167,6 +183,7 @@ class Exchange:
             at=self.at if kind is RecordEventType.CONTEXT_SNAPSHOT or self.provider is None else None,
             span_id=self.span,
             parent_span_id=(self.flow.span or self.process.own_span) if kind is RecordEventType.SYSCALL else None,
+            origin=self.meeting.origin if self.meeting is not None else None,
         )
 
     def late_request_body(self, piece: bytes | str) -> None:
@@ -225,7 +242,7 @@ class Exchange:
     def _write_end(self, recorder: Recorder, now: int, ended: str | None, error: BaseException | None) -> None:
         raw = b"".join(self._chunks)
         body, encoding = (raw, self._encoding) if self.decoded else decode_body(raw, self._encoding)
-        broken = clean_error(error_data(error)) if error is not None else None
+        broken = clean_error(_with_causes(error)) if error is not None else None
         if broken is not None and self._status is not None:
             ended = ended or f"{broken.type}: {broken.message}"
         if self.provider is not None:
@@ -235,12 +252,12 @@ class Exchange:
 
     def _request(self, store: BodyStore) -> HttpRequest:
         request = HttpRequest(method=self.method, url=self.url, headers=self.request_headers, client=self.client)
-        store.heads.store(request)
         body = b"".join(self._late) if self._late else self.request_body
         if body is None:
             request.body = Body(missing="sent as a stream")
         elif body:
             request.body = store.put(body, is_json=True)
+        store.heads.store(request)
         return request
 
     def _response(self, store: BodyStore, body: bytes, encoding: str | None, ended: str | None) -> HttpResponse | None:
@@ -253,8 +270,9 @@ class Exchange:
             complete=ended is None,
             ended=ended,
         )
+        is_stream = self._is_stream()
+        response.body = store.put(body, is_json=not is_stream, is_stream=is_stream, encoding=encoding)
         store.heads.store(response)
-        response.body = store.put(body, is_json=not self._is_stream(), encoding=encoding)
         if len(self._chunks) > 1:
             response.chunks = [
                 number for chunk, delay in zip(self._chunks, self._times, strict=True) for number in (len(chunk), delay)
@@ -340,6 +358,8 @@ class Exchange:
             data.response = self._response(store, body, encoding, ended)
 
         recorder.write_with_bodies(response_event, prepare)
+        if self.meeting is not None and self.meeting.origin == "live":
+            serve.spent(self.path, data)
         if self._conversation is not None:
             self._conversation.busy = False
             self._conversation.failed = bool(err)
@@ -379,11 +399,19 @@ class Exchange:
         recorder.write_with_bodies(event, prepare)
 
 
+def _with_causes(error: BaseException, depth: int = 0) -> ErrorData:
+    """An exception and what it was raised from: clients wrap those of the layers below them."""
+    data = error_data(error)
+    if error.__cause__ is not None and depth < _CAUSES_MAX:
+        data.cause = _with_causes(error.__cause__, depth + 1)
+    return data
+
+
 def _count(tokens: int | None) -> str:
     return "?" if tokens is None else str(tokens)
 
 
-def _host_port(url: str) -> str:
+def host_port(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -33,10 +33,12 @@ __all__ = [
 class Flow:
     """One place in the tree of tasks. `call` and `step` are those of the last model response this task saw.
 
+    `place` is the path, with each tool call around the code counted in (`0.t2`): a rerun that serves a tool call does
+    not run what is inside of it, so tasks started there and values read there are numbered apart from all others.
     `outer` is where code goes on that outlives its agent process (a task started inside `spawn`).
     """
 
-    __slots__ = ("call", "children", "outer", "path", "process", "span", "step")
+    __slots__ = ("call", "children", "outer", "path", "place", "process", "span", "step", "tools")
 
     def __init__(
         self,
@@ -50,16 +52,18 @@ class Flow:
     ) -> None:
         self.process = process
         self.path = path
+        self.place = path
         self.span = span
         self.call = call
         self.step = step
         self.outer = outer
         self.children = itertools.count(1)
+        self.tools = itertools.count(1)
 
     def child(self) -> Flow:
         """The flow of a task, thread or job started here."""
         return Flow(
-            self.process, f"{self.path}.{next(self.children)}", self.span, self.call, self.step, outer=self.outer
+            self.process, f"{self.place}.{next(self.children)}", self.span, self.call, self.step, outer=self.outer
         )
 
     def within(self, span: str, process: AgentProcess | None = None) -> Flow:
@@ -67,7 +71,7 @@ class Flow:
         if process is not None:
             return Flow(process, span=span, outer=self)
         inner = Flow(self.process, self.path, span, self.call, self.step, outer=self.outer)
-        inner.children = self.children
+        inner.place = f"{self.place}.t{next(self.tools)}"
         return inner
 
 

@@ -19,6 +19,8 @@ class Run(Protocol):
     """One recorded iteration."""
 
     flow: Flow | None
+    instead: Any  # an iterator that takes the place of the generator, which then does not run; None: it runs
+    outcome: Any  # what a generator returned
 
     def gave(self, item: Any) -> None:
         """The generator gave an item."""
@@ -39,6 +41,8 @@ def wrap_generator(function: Callable[..., Any], begin: Begin) -> Callable[..., 
         run = begin(args, kwargs)
         if run is None:
             return (yield from items)
+        if run.instead is not None:
+            return (yield from run.instead)
         step, value = items.send, None
         try:
             while True:
@@ -46,6 +50,7 @@ def wrap_generator(function: Callable[..., Any], begin: Begin) -> Callable[..., 
                 try:
                     item = step(value)
                 except StopIteration as end:
+                    run.outcome = end.value
                     run.ended(None)
                     return end.value
                 finally:
@@ -76,6 +81,10 @@ def wrap_async_generator(function: Callable[..., Any], begin: Begin) -> Callable
     async def iterate(*args: Any, **kwargs: Any) -> Any:
         items = function(*args, **kwargs)
         run = begin(args, kwargs)
+        if run is not None and run.instead is not None:
+            async for item in run.instead:
+                yield item
+            return
         step, value = items.asend, None
         try:
             while True:

@@ -38,8 +38,11 @@ class Guard:
         self.faults += 1
         self.last = exc
         if not self._said:
-            self._said = True  # two threads say it once
-            self._said = self._say(exc)
+            self._said, said = True, False  # two threads say it once
+            try:
+                said = self._say(exc)
+            finally:  # at the recursion limit not even the call succeeds
+                self._said = said
 
     def say_late(self) -> None:
         """At the end of the program: warn of a fault that came when nothing could be said (at the recursion limit)."""

@@ -6,7 +6,7 @@ import os
 import sys
 from types import FrameType
 
-__all__ = ["AGENT", "LIBRARY", "OURS", "STDLIB", "caller", "kind_of"]
+__all__ = ["AGENT", "LIBRARY", "OURS", "STDLIB", "caller", "callers", "kind_of"]
 
 AGENT, LIBRARY, STDLIB, OURS = "agent", "library", "stdlib", "unspool"
 
@@ -64,3 +64,15 @@ def caller() -> str | None:
             return f"{name}:{frame.f_lineno} {code.co_name}"
         frame = frame.f_back
     return None
+
+
+def callers() -> list[str]:
+    """The frames of the agent's own code, the innermost first, each as `caller` gives it."""
+    found = []
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if kind_of(code.co_filename) == AGENT:
+            found.append(f"{code.co_filename.removeprefix(_cwd)}:{frame.f_lineno} {code.co_name}")
+        frame = frame.f_back
+    return found

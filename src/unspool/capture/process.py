@@ -9,20 +9,24 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from unspool import __version__
 from unspool.capture.credentials import clean_argv, clean_environment
 from unspool.capture.guard import guard
+from unspool.capture.versions import library_versions
 from unspool.errors import UnspoolError
 from unspool.events import RecordEvent, RecordEventType, StateChangeData
 from unspool.recording.appender import open_apart
 from unspool.recording.recorder import Recorder
 from unspool.store import Store
 
-__all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage", "Unfinished"]
+if TYPE_CHECKING:
+    from unspool.serving.plan import Source
+
+__all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage", "Unfinished", "own_command"]
 
 OPEN_NAME = "open.jsonl"
 NONDET_NAME = "nondet.jsonl"
@@ -36,6 +40,8 @@ class Lineage(msgspec.Struct, omit_defaults=True):
         rerun: the folder of the rerun this belongs to; None in an ordinary run.
         replays: record id of the recording that the parent process replays.
         forked_at, rerun_of: of the first process of a fork or rerun only; `parent` is then the recording it left.
+        launched: the command that `unspool run` was given, without credentials; of the first process only.
+        launched_in: the working directory it was given in.
     """
 
     store: str
@@ -50,6 +56,8 @@ class Lineage(msgspec.Struct, omit_defaults=True):
     replays: str | None = None
     forked_at: int | None = None
     rerun_of: str | None = None
+    launched: list[str] | None = None
+    launched_in: str | None = None
 
 
 class Unfinished(Protocol):
@@ -76,6 +84,8 @@ class AgentProcess:
         self.lineage = lineage
         self.intent = intent
         self.role = role
+        self.cast: tuple[Source | None] | None = None  # which recording it replays, once that was asked for
+        self.nondet: dict[str, Any] = {}  # what `capture.nondet` keeps about it
         self.over = False  # ended, or left to the parent after a fork: nothing is written any more
         self.os_pid = os.getpid()
         self._on_start = on_start
@@ -150,7 +160,7 @@ class AgentProcess:
             "role": self.role,
             "trace_id": self.lineage.trace_id,
             "parent_span_id": self.lineage.parent_span_id,
-            "command": clean_argv([sys.executable, *sys.orig_argv[1:]]),
+            "command": own_command(),
             "cwd": _cwd(),
             "python": sys.version.split()[0],
             "unspool": __version__,
@@ -158,6 +168,8 @@ class AgentProcess:
             "env_names": names,
             "forked_at": self.lineage.forked_at,
             "rerun_of": self.lineage.rerun_of,
+            "launched": self.lineage.launched,
+            "launched_in": self.lineage.launched_in,
         }
         return Recorder(store.records, store.next_pid(), self.intent, fields=fields)
 
@@ -171,11 +183,22 @@ class AgentProcess:
             intent=None,
             forked_at=None,
             rerun_of=None,
+            replays=self._replays(),
+            launched=None,
+            launched_in=None,
             parent=recorder.record_id,
             parent_pid=recorder.pid,
             root=self.lineage.root or recorder.record_id,
             parent_span_id=self.full_span(parent_span or self.own_span),
         )
+
+    def _replays(self) -> str | None:
+        if self.lineage.rerun is None:
+            return None
+        from unspool.capture.serve import source_of
+
+        source = source_of(self)
+        return source.record_id if source is not None else None
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -278,6 +301,8 @@ class AgentProcess:
         self.over = True
         self._drain(recorder)
         with guard:
+            recorder.note_packages(library_versions())
+        with guard:
             if stopped:
                 recorder.stop()
             else:
@@ -297,6 +322,11 @@ class AgentProcess:
             with guard:
                 os.close(fd)
         self._side_files.clear()
+
+
+def own_command() -> list[str]:
+    """The command line of this OS process, as recordings keep it."""
+    return clean_argv([sys.executable, *sys.orig_argv[1:]])
 
 
 def _cwd() -> str | None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from unspool.capture import environment
+from unspool.capture import environment, serve
 from unspool.capture import flow as flows
 from unspool.capture.credentials import clean_error
 from unspool.capture.flow import Flow
@@ -43,6 +43,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._at_exit = False
         self._for_good = False
+        self.flush_output: Callable[[], None] | None = None  # set while standard output is recorded
         flows.set_root(lambda: self.root_flow)
 
     @property
@@ -52,11 +53,12 @@ class Runtime:
 
     # --- arming ------------------------------------------------------------------------------------------------------
 
-    def arm(self, root: AgentProcess, *, for_good: bool = False) -> None:
+    def arm(self, root: AgentProcess, *, for_good: bool = False, chance: bool = True) -> None:
         """Install every seam; code that no flow reaches belongs to `root`.
 
         Args:
             for_good: until the program ends, not only as long as agent processes run in it.
+            chance: note what the program reads of the clock and of random sources.
         """
         with self._lock:
             self.root, self.root_flow = root, Flow(root)
@@ -77,14 +79,22 @@ class Runtime:
                 from unspool.capture import audit, nondet
 
                 self._undo.append(audit.install(self, root.lineage.audit))
-                self._undo.append(nondet.install(self))
+                if chance:
+                    self._undo.append(nondet.install(self))
 
     def _installer(
         self, install: Callable[[Any, Callable[[Any, str, Any], None]], None]
     ) -> Callable[[ModuleType], None]:
         def hook(module: ModuleType) -> None:
-            if self.armed and not _is_namesake(module):
+            if not self.armed or _is_namesake(module):
+                return
+            try:
                 install(module, self.patch)
+            except Exception as exc:
+                if serve.stage() is not None:
+                    # Its requests would leave unseen.
+                    serve.refuse_to_run(f"{module.__name__} cannot be served: {type(exc).__name__}: {exc}")
+                raise
 
         return hook
 
@@ -124,6 +134,26 @@ class Runtime:
                         setattr(owner, name, old)
             self._patches.clear()
 
+    def set_aside(self) -> Callable[[], None]:
+        """Take every patch out for a while and leave the agent processes as they are; gives what puts all back.
+
+        What is armed meanwhile has seams of its own: those of a rerun are other ones.
+        """
+        with self._lock:
+            if not self.armed:
+                return _nothing
+            root, flow, processes, for_good = self.root, self.root_flow, list(self.processes), self._for_good
+            self.disarm()
+            self._for_good = False
+
+        def put_back() -> None:
+            with self._lock:
+                self.arm(root or processes[0], for_good=for_good)
+                self.root, self.root_flow = root, flow
+                self.processes[:] = processes
+
+        return put_back
+
     # --- processes ---------------------------------------------------------------------------------------------------
 
     def add(self, process: AgentProcess) -> None:
@@ -144,6 +174,8 @@ class Runtime:
 
     def _exit(self) -> None:
         """At interpreter exit: close what is open, the innermost first."""
+        if self.flush_output is not None:
+            self.flush_output()
         error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
         reason = "exited"
         with guard:
@@ -171,6 +203,10 @@ class Runtime:
         flows.FLOW.set(None)
 
 
+def _nothing() -> None:
+    """What puts back nothing."""
+
+
 def _is_namesake(module: ModuleType) -> bool:
     """Whether this is a module of the program that has the name of one of the standard library."""
     file = getattr(module, "__file__", None)
@@ -189,7 +225,13 @@ def end_with_multiprocessing(process: AgentProcess) -> None:
     current = sys.modules.get("multiprocessing.process")
     if util is None or current is None or current.parent_process() is None:
         return
-    util.Finalize(None, process.end, exitpriority=-1000)
+
+    def end() -> None:
+        if runtime.flush_output is not None:
+            runtime.flush_output()
+        process.end()
+
+    util.Finalize(None, end, exitpriority=-1000)
 
 
 def _seams() -> list[tuple[str, Callable[[Any, Callable[[Any, str, Any], None]], None]]]:
@@ -203,6 +245,14 @@ def _seams() -> list[tuple[str, Callable[[Any, Callable[[Any, str, Any], None]],
 
         return install
 
+    def tools(adapter: str, name: str = "install") -> Callable[[Any, Callable[[Any, str, Any], None]], None]:
+        def install(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
+            from importlib import import_module
+
+            getattr(import_module(f"unspool.capture.frameworks.{adapter}"), name)(module, patch)
+
+        return install
+
     return [
         ("threading", flows.install_threads),
         ("asyncio.base_events", flows.install_asyncio),
@@ -212,6 +262,14 @@ def _seams() -> list[tuple[str, Callable[[Any, Callable[[Any, str, Any], None]],
         ("httpx2", later("httpx")),
         ("urllib3.connectionpool", later("urllib3")),
         ("aiohttp", later("aiohttp")),
+        ("mcp.client.session", tools("mcp")),
+        ("mcp.client.stdio", tools("mcp_transport", "install_stdio")),
+        ("mcp.client.sse", tools("mcp_transport", "install_sse")),
+        ("mcp.client.streamable_http", tools("mcp_transport", "install_streamable_http")),
+        ("langchain_core.tools.base", tools("langchain")),
+        ("agents.tool", tools("openai_agents")),
+        ("agents.run_internal.tool_execution", tools("openai_agents")),
+        ("pydantic_ai.toolsets.function", tools("pydantic_ai")),
     ]
 
 

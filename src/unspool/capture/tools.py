@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import functools
 import inspect
-import time
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
-from unspool.capture.credentials import clean_error
-from unspool.capture.flow import FLOW, Flow, current_flow, leave
+from unspool.capture import serve
+from unspool.capture.flow import current_flow
 from unspool.capture.generators import wrap_async_generator, wrap_generator
-from unspool.capture.guard import guard
-from unspool.capture.places import caller
-from unspool.events import RecordEvent, RecordEventType, SyscallEventData
-from unspool.recording.lines import Marked, error_data, is_plain, to_wire
+from unspool.capture.toolrun import ITEMS_MAX, ToolRun, begin, perform, perform_async
+from unspool.events import SyscallEventData
 
-__all__ = ["ToolRun", "tool"]
+__all__ = ["tool"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_ITEMS_MAX = 10_000  # of a generator: one without end must not fill the memory
 
 
 @overload
@@ -57,54 +52,61 @@ def _wrap(function: Any, name: str | None) -> Any:
     label: str = name or getattr(function, "__name__", None) or type(function).__name__
     bind = _binder(function)
 
-    def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolRun | None:
-        flow = current_flow()
-        if flow is not None:
-            with guard:
-                return ToolRun(flow, label, lambda: bind(args, kwargs))
-        return None
+    def start(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolRun | None:
+        return None if current_flow() is None else begin(label, lambda: bind(args, kwargs))
+
+    def restore(call: SyscallEventData) -> Any:
+        from unspool.serving.rebuild import rebuild_value, return_hint
+
+        hint = return_hint(getattr(function, "__wrapped__", function))
+        return rebuild_value(call.result, call.result_type, hint, call.result_parts)
 
     if inspect.isasyncgenfunction(function):
-        return wrap_async_generator(function, begin)
+        return wrap_async_generator(function, _starter(function, start, is_async=True))
     if inspect.isgeneratorfunction(function):
-        return wrap_generator(function, begin)
+        return wrap_generator(function, _starter(function, start, is_async=False))
     if _is_coroutine_function(function):
 
         @functools.wraps(function)
         async def call_async(*args: Any, **kwargs: Any) -> Any:
-            run = begin(args, kwargs)
+            run = start(args, kwargs)
             if run is None:
                 return await function(*args, **kwargs)
-            token = FLOW.set(run.flow)
-            try:
-                result = await function(*args, **kwargs)
-            except BaseException as error:
-                run.failed(error)
-                raise
-            finally:
-                leave(FLOW, token)
-            run.returned(result)
-            return result
+            return await perform_async(run, lambda: function(*args, **kwargs), restore)
 
         return call_async
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        run = begin(args, kwargs)
+        run = start(args, kwargs)
         if run is None:
             return function(*args, **kwargs)
-        token = FLOW.set(run.flow)
-        try:
-            result = function(*args, **kwargs)
-        except BaseException as error:
-            run.failed(error)
-            raise
-        finally:
-            leave(FLOW, token)
-        run.returned(result)
-        return result
+        return perform(run, lambda: function(*args, **kwargs), restore)
 
     return call
+
+
+def _starter(
+    function: Any, start: Callable[[tuple[Any, ...], dict[str, Any]], ToolRun | None], *, is_async: bool
+) -> Callable[[tuple[Any, ...], dict[str, Any]], ToolRun | None]:
+    """`start` for a generator: in a rerun its run brings the recorded items along."""
+
+    def restore(call: SyscallEventData) -> Any:
+        from unspool.serving.rebuild import CannotRebuild, item_hint, rebuild_value, return_hint
+
+        if isinstance(call.result, list) and len(call.result) >= ITEMS_MAX:
+            raise CannotRebuild(f"it gave more than the {ITEMS_MAX:,} items that are recorded")
+        hint = item_hint(return_hint(function))
+        hint = list if hint is Any else list[hint]  # type: ignore[valid-type]  # made of what is annotated
+        return rebuild_value(call.result, call.result_type, hint, call.result_parts)
+
+    def start_serving(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolRun | None:
+        run = start(args, kwargs)
+        if run is not None and serve.serves_tools():
+            run.serve_items(restore, is_async=is_async)
+        return run
+
+    return start_serving
 
 
 def _is_coroutine_function(function: Any) -> bool:
@@ -130,89 +132,3 @@ def _binder(function: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str
         return dict(named)
 
     return bind
-
-
-def _copied(value: Any) -> Any:
-    copy = to_wire(value)
-    return copy if is_plain(copy) else Marked(copy)
-
-
-class ToolRun:
-    """One call of a tool: its start is on disk before the work begins, its event when it ends."""
-
-    def __init__(
-        self, flow: Flow, name: str, arguments: Callable[[], dict[str, Any]], *, path: str | None = None
-    ) -> None:
-        self.outer = flow
-        self.process = flow.process
-        self.path = path or f"/dev/tool/{name}"
-        self.span = self.process.new_span()
-        self.flow: Flow | None = flow.within(self.span)
-        self.started_ns = time.monotonic_ns()
-        self.at: str | None = None
-        self.input: dict[str, Any] = {}
-        self.given: list[Any] = []
-        with guard:
-            self.at = caller()
-            # A copy, taken before the tool can change its arguments.
-            self.input = {name: _copied(value) for name, value in arguments().items()}
-            self.process.ensure()
-            self.process.note_start(
-                {
-                    "span_id": self.span,
-                    "parent_span_id": flow.span or self.process.own_span,
-                    "name": "ToolCall",
-                    "path": self.path,
-                    "start": self.process.elapsed(self.started_ns),
-                    "task": flow.path,
-                    "call": flow.call,
-                    "at": self.at,
-                }
-            )
-
-    def returned(self, result: Any) -> None:
-        """The tool gave a result."""
-        self._write(result, None)
-
-    def failed(self, error: BaseException) -> None:
-        """The tool raised."""
-        self._write(None, error)
-
-    def gave(self, item: Any) -> None:
-        """The tool, a generator, gave an item."""
-        if len(self.given) < _ITEMS_MAX:
-            self.given.append(item)
-
-    def ended(self, error: BaseException | None) -> None:
-        """The tool, a generator, is over."""
-        self._write(self.given, error)
-
-    def _write(self, result: Any, error: BaseException | None) -> None:
-        duration = time.monotonic_ns() - self.started_ns
-        with guard:
-            kind = type(error) if error is not None else type(result)
-            data = clean_error(error_data(error)) if error is not None else None
-            err = "" if data is None else f"{kind.__name__}: {data.message}" if data.message else kind.__name__
-            exact = error is not None or is_plain(result)
-            event = RecordEvent(
-                type=RecordEventType.SYSCALL,
-                seq_num=0,
-                timestamp=self.process.elapsed(self.started_ns),
-                pid=0,
-                syscall=SyscallEventData(
-                    syscall="ToolCall",
-                    args={"path": self.path, "input": self.input},
-                    result=result,
-                    err=err,
-                    duration=duration,
-                    result_type=None if exact else f"{kind.__module__}.{kind.__qualname__}",
-                    error=data,
-                ),
-                call=self.outer.call,
-                step=self.outer.step,
-                task=self.outer.path,
-                at=self.at,
-                span_id=self.span,
-                parent_span_id=self.outer.span or self.process.own_span,
-            )
-            self.process.write(event)

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from unspool.serving.spending import Price
+
 __all__ = [
     "CLAIMS_NAME",
     "JOURNAL_NAME",
@@ -74,8 +76,12 @@ class Plan(msgspec.Struct, omit_defaults=True):
         live_tools: names of tools that run for real; `*` is all of them.
         deny: which of `fs-write`, `process`, `net` are refused for real.
         edits: what a fork changes, as `unspool.serving.edits` reads it; None for a plain rerun.
+        inherited: what the forks changed that the recording was made by, the first fork first: its requests hold it,
+            those of the program do not.
         max_calls: live model calls allowed; None is no limit.
         max_cost_usd: what live calls may cost together; None is no limit.
+        prices: by which that is counted; without any the processes of the rerun keep no limit.
+        tools: tool calls are answered from the recording; if not, they run as in an ordinary run.
         after_fork: what happens to tools behind the target that no `live_tools` allows: `run` or `refuse`.
     """
 
@@ -88,8 +94,11 @@ class Plan(msgspec.Struct, omit_defaults=True):
     live_tools: list[str] = msgspec.field(default_factory=list)
     deny: list[str] = msgspec.field(default_factory=list)
     edits: dict[str, Any] | None = None
+    inherited: list[dict[str, Any]] = []
     max_calls: int | None = None
     max_cost_usd: float | None = None
+    prices: list[Price] = []
+    tools: bool = True
     after_fork: str = "refuse"
 
     def source(self, record_id: str) -> Source | None:
@@ -116,6 +125,12 @@ class Offer(msgspec.Struct, omit_defaults=True):
             canonical JSON.
         retry: it repeats the call before it.
         unservable: why it cannot be served, such as a body that is not recorded; None if it can.
+        started, ended: when, in nanoseconds of the Unix epoch; `ended` is None if it did not.
+        answered: when the first of its answer came.
+        span: of a tool call, its span.
+        inside: the number of the tool call it was made in; served with that, it is not asked for.
+        unordered: other model calls of its place in the tree of tasks ran at the same time, so that their order there
+            means nothing.
     """
 
     number: int
@@ -132,6 +147,12 @@ class Offer(msgspec.Struct, omit_defaults=True):
     sha256: str | None = None
     retry: bool = False
     unservable: str | None = None
+    started: int = 0
+    ended: int | None = None
+    answered: int | None = None
+    span: str | None = None
+    inside: int | None = None
+    unordered: bool = False
 
 
 def write_plan(folder: Path, plan: Plan, offers: list[Offer]) -> None:

@@ -40,6 +40,14 @@ def _say(text):
         pass
 
 
+def _unrecorded(why, advice=""):
+    """The program cannot be recorded and runs all the same; but one that shall be served must not run for real."""
+    if '"rerun":' in os.environ.get("UNSPOOL_RUN", ""):
+        _say(why + ". The program was stopped, because a rerun must not run for real." + advice)
+        os._exit(3)
+    _say(why + ". The program runs unrecorded." + advice)
+
+
 def _serve(name, folder):
     """Let this interpreter import one package from unspool's own installation, after its own packages."""
     from importlib.machinery import PathFinder
@@ -66,9 +74,7 @@ def _arm():
     root = os.path.dirname(os.path.dirname(os.path.dirname(here)))
     version = "%d.%d" % sys.version_info[:2]
     if sys.version_info < (3, 11):
-        _say(
-            "%s is Python %s; recording needs 3.11 or newer. The program runs unrecorded." % (sys.executable, version)
-        )
+        _unrecorded("%s is Python %s; recording needs 3.11 or newer" % (sys.executable, version))
         return
     loaded = frozenset(sys.modules)
     finders = [_serve("unspool", root)]
@@ -80,9 +86,9 @@ def _arm():
         # `import msgspec` shall fail for the program as it would without us.
         for finder in finders[1:]:
             sys.meta_path.remove(finder)
-        _say(
-            "%s (Python %s) cannot load msgspec, which recording needs. The program runs unrecorded. "
-            "Install it there: %s -m pip install msgspec" % (sys.executable, version, sys.executable)
+        _unrecorded(
+            "%s (Python %s) cannot load msgspec, which recording needs" % (sys.executable, version),
+            " Install it there: %s -m pip install msgspec" % sys.executable,
         )
         return
     from unspool.capture.boot import arm_from_environment
@@ -93,5 +99,5 @@ def _arm():
 try:
     _arm()
 except Exception:
-    _say("could not start recording: %s. The program runs unrecorded." % (sys.exc_info()[1],))
+    _unrecorded("could not start recording: %s" % (sys.exc_info()[1],))
 _chain()

@@ -3,6 +3,8 @@
 The seam is a client middleware (aiohttp 3.12 and later), put innermost, so that redirects, retries and the agent's own
 middlewares are outside of it. The body is seen where it leaves the reader's buffer, whichever method took it: the
 reader's class is exchanged for a subclass of the same layout, so that it stays the object aiohttp made.
+
+In a rerun the connector gives a connection of ours, which has a recorded answer in the place of a socket.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from unspool.capture import serve
 from unspool.capture.exchange import CLOSED, Exchange, begin
 from unspool.capture.flow import QUIET, current_flow, leave
 from unspool.capture.guard import guard
@@ -36,7 +39,7 @@ def install(module: Any, patch: Patch) -> None:
     decoding, raw = _middleware_with(reader, decoded=True), _middleware_with(reader, decoded=False)
 
     async def request_with_seam(self: Any, method: Any, url: Any, **options: Any) -> Any:
-        if current_flow() is not None and not QUIET.get():
+        if (current_flow() is not None and not QUIET.get()) or serve.stage() is not None:
             own = options.get("middlewares")
             decodes = options.get("auto_decompress")
             seam = decoding if (self._auto_decompress if decodes is None else decodes) else raw
@@ -44,6 +47,11 @@ def install(module: Any, patch: Patch) -> None:
         return await original(self, method, url, **options)
 
     patch(module.ClientSession, "_request", request_with_seam)
+    if serve.stage() is not None:
+        from unspool.capture.http import aiohttp_serving
+
+        aiohttp_serving.install(module, patch)
+        aiohttp_serving.give_pieces(reader)
     _watch_uploads(module.ClientRequest, patch)
     _watch_endings(module.ClientResponse, patch)
 
@@ -53,6 +61,10 @@ def _middleware_with(
 ) -> Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]:
     async def middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         exchange = None
+        if serve.stage() is not None and _bytes_of(request.body) is None:
+            from unspool.capture.http import aiohttp_serving
+
+            await aiohttp_serving.read_body(request)
         with guard:
             body = _bytes_of(request.body)
             exchange = begin("aiohttp", request.method, str(request.url), list(request.headers.items()), body)
@@ -61,10 +73,17 @@ def _middleware_with(
                 if body is None:
                     setattr(request, _UPLOAD, exchange)
         if exchange is None:
+            serve.permit(request.method, str(request.url))
             return await handler(request)
         token = QUIET.set(True)
+        served = None
         try:
-            response = await handler(request)
+            if exchange.meeting is None:
+                response = await handler(request)
+            else:
+                from unspool.capture.http import aiohttp_serving
+
+                served, response = await aiohttp_serving.met(request, handler, exchange.meeting)
         except BaseException as error:
             exchange.fail(error)
             raise
@@ -73,6 +92,8 @@ def _middleware_with(
         with guard:
             exchange.headers(response.status, response.reason, list(response.headers.items()))
             _watch(response, exchange, reader)
+        if served is not None:
+            served.begin(response)
         return response
 
     return middleware

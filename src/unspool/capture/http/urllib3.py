@@ -4,6 +4,9 @@ The seam is `HTTPConnectionPool._make_request`, below urllib3's own retries and 
 are watched before decoding: `_raw_read` for plain bodies, `_handle_chunk` for chunked ones. These are methods of the
 class that look for an exchange on the response: nothing put on the response itself refers back to it, so that an
 abandoned one is collected, and its connection released, at the moment it would have been without us.
+
+In a rerun a request is made over a connection of ours, which has a recorded answer in the place of a socket: urllib3
+reads that as it would read any other.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+from unspool.capture import serve
 from unspool.capture.exchange import CLOSED, Exchange, begin
-from unspool.capture.flow import QUIET, leave
+from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
 
 __all__ = ["install"]
@@ -23,6 +28,8 @@ __all__ = ["install"]
 Patch = Callable[[Any, str, Any], None]
 
 _WATCH = "_unspool_watch"
+_NO_TUNNEL = "_unspool_no_tunnel"  # on a connection whose tunnel was not opened
+_LENGTHS = ("content-length", "transfer-encoding")
 # The exchange whose response is being made: urllib3 may read the whole body while it makes the object.
 _making: ContextVar[Exchange | None] = ContextVar("unspool_urllib3", default=None)
 
@@ -40,17 +47,29 @@ def install(module: Any, patch: Patch) -> None:
         return
     _watch_responses(HTTPResponse, patch)
     original = pool._make_request
+    prepare_proxy = module.HTTPSConnectionPool._prepare_proxy
 
     def make_request(  # noqa: PLR0917 - urllib3's own signature
         self: Any, conn: Any, method: str, url: str, body: Any = None, headers: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         exchange = None
+        if serve.stage() is not None:
+            body = _read_body(body)
         with guard:
             exchange = begin("urllib3", method, _absolute(self, url), _pairs(self, headers), _bytes_of(body))
             if exchange is not None and exchange.request_body is None:
                 body = _watched_body(body, exchange)
         if exchange is None:
+            serve.permit(method, _absolute(self, url))
             return original(self, conn, method, url, body, headers, *args, **kwargs)
+        if (meeting := exchange.meeting) is not None:
+            if meeting.answer is not None:
+                conn = _served_connection(self, conn, meeting, exchange)
+            else:
+                url, body, headers = _changed(self, meeting, url, body, headers)
+                if conn.__dict__.pop(_NO_TUNNEL, False) and conn.is_closed:
+                    with quiet():
+                        prepare_proxy(self, conn)
         quiet_token, making_token = QUIET.set(True), _making.set(exchange)
         try:
             response = original(self, conn, method, url, body, headers, *args, **kwargs)
@@ -66,7 +85,15 @@ def install(module: Any, patch: Patch) -> None:
                 watch.finish()
         return response
 
+    def prepare_proxy_when_sending(self: Any, conn: Any) -> None:
+        # A tunnel is opened before it is known whether the request will be sent.
+        if serve.stage() is None:
+            prepare_proxy(self, conn)
+        else:
+            setattr(conn, _NO_TUNNEL, True)
+
     patch(pool, "_make_request", make_request)
+    patch(module.HTTPSConnectionPool, "_prepare_proxy", prepare_proxy_when_sending)
 
 
 # --- the request -----------------------------------------------------------------------------------------------------
@@ -127,6 +154,67 @@ def _watched_pieces(pieces: Iterable[Any], exchange: Exchange) -> Iterator[Any]:
     for piece in pieces:
         exchange.late_request_body(piece)
         yield piece
+
+
+# --- a rerun ---------------------------------------------------------------------------------------------------------
+
+
+def _read_body(body: Any) -> Any:
+    """The bytes of a body that is sent as a stream: what it is answered with is found by them."""
+    if body is None or isinstance(body, (bytes, bytearray, memoryview, str)):
+        return body
+    pieces = [body.read()] if hasattr(body, "read") else list(body)
+    return b"".join(piece.encode("utf-8") if isinstance(piece, str) else bytes(piece) for piece in pieces)
+
+
+def _served_connection(pool: Any, conn: Any, meeting: serve.Meeting, exchange: Exchange) -> Any:
+    """A connection that takes a request and gives the recorded answer; raises the recorded error of a request."""
+
+    from unspool.capture.http.answering import Delivery
+    from unspool.capture.http.wire import ServedSocket
+
+    delivery = Delivery(meeting)
+
+    def make(kind: type[BaseException], message: str, args: list[Any]) -> BaseException | None:
+        return _error(pool, conn, exchange, kind, message)
+
+    if (error := delivery.failed(make)) is not None:
+        exchange.fail(error)
+        raise error
+    from urllib3.connection import HTTPConnection
+
+    served = HTTPConnection(pool.host, pool.port or 80)
+    served.sock = ServedSocket(delivery, make)
+    served.is_verified = True
+    return served
+
+
+def _error(pool: Any, conn: Any, exchange: Exchange, kind: type[BaseException], message: str) -> BaseException | None:
+    """An exception of urllib3, whose constructors put their text together from the pool or the connection."""
+    from urllib3 import exceptions
+
+    is_of_connection = issubclass(kind, exceptions.NewConnectionError)
+    if not is_of_connection and not issubclass(kind, exceptions.PoolError):
+        return None
+    made: BaseException = kind.__new__(kind)
+    made.args = (message,)
+    known = {"conn": conn} if is_of_connection else {"pool": pool, "url": exchange.url, "reason": None}
+    for name, value in {**known, "_message": message.partition(": ")[2]}.items():
+        setattr(made, name, value)
+    return made
+
+
+def _changed(pool: Any, meeting: serve.Meeting, url: str, body: Any, headers: Any) -> tuple[str, Any, Any]:
+    """A request with what an edit made of it."""
+    if meeting.url is not None:
+        parts = urlsplit(meeting.url)
+        url = meeting.url if "://" in url else urlunsplit(("", "", parts.path, parts.query, ""))
+    if meeting.body is not None:
+        found = headers if headers is not None else pool.headers
+        kept = {name: value for name, value in (found or {}).items() if _text(name).lower() not in _LENGTHS}
+        headers = {**kept, "Content-Length": str(len(meeting.body))}
+        body = meeting.body
+    return url, body, headers
 
 
 # --- the response ----------------------------------------------------------------------------------------------------

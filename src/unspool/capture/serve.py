@@ -1,0 +1,595 @@
+"""The agent's side of a rerun: what each request gets instead of the network, and the hard stop where it has no answer.
+
+`meet` decides about a request before anything leaves: served from the recording, sent for real where the rules of the
+rerun allow that, or the end of the program. Faults of our own count as no answer: a rerun never sends by mistake.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from unspool import providers
+from unspool.capture.credentials import clean_url
+from unspool.capture.flow import QUIET, Flow, current_flow, quiet
+from unspool.capture.places import callers
+from unspool.capture.process import own_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from unspool.capture.process import AgentProcess
+    from unspool.events import LLMResponseData
+    from unspool.providers import Provider
+    from unspool.serving.edits import Edits, Rewritten
+    from unspool.serving.journal import Entry
+    from unspool.serving.plan import Offer, Source
+    from unspool.serving.served import Answer
+    from unspool.serving.stage import Match, Stage
+    from unspool.serving.turns import Turn
+
+__all__ = [
+    "FOR_REAL",
+    "MODEL_CALL",
+    "Meeting",
+    "diverge",
+    "enter_stage",
+    "is_guest",
+    "is_left_out",
+    "leave_out",
+    "leave_stage",
+    "meet",
+    "permit",
+    "refuse_to_run",
+    "serves_tools",
+    "source_of",
+    "spent",
+    "stage",
+    "start",
+    "stop",
+]
+
+EXIT_CODE: Final = 3
+_BODY_MODE: Final = 0o600
+
+# Set inside a tool that `--live-tools` lets run: requests that the recording does not hold go out.
+FOR_REAL: ContextVar[bool] = ContextVar("unspool_for_real", default=False)
+# Whether the request that is being sent is a model call: those the rules of the rerun may allow, `--deny net` or not.
+MODEL_CALL: ContextVar[bool] = ContextVar("unspool_model_call", default=False)
+
+_stage: Stage | None = None
+_edits: Edits | None = None
+_inherited: list[Edits] = []  # of the forks that made the recording
+_raised: Callable[[str], BaseException] | None = None
+_left_out: Callable[[str, str], bool] | None = None
+_stopping = threading.Lock()
+
+
+def start(folder: str) -> None:
+    """Serve this OS process from a rerun folder. What cannot be read ends the program: it must not run for real."""
+    global _stage, _edits, _inherited
+    try:
+        from unspool.serving.stage import Stage
+
+        loaded = Stage(Path(folder))
+        if loaded.plan.edits is not None:
+            from unspool.serving.edits import read_edits
+
+            _edits = read_edits(loaded.plan.edits)
+        if loaded.plan.inherited:
+            from unspool.serving.edits import read_edits
+
+            _inherited = [found for one in loaded.plan.inherited if (found := read_edits(one)) is not None]
+        _stage = loaded
+    except Exception as exc:  # noqa: BLE001 - whatever it is, going on would be a live run
+        refuse_to_run(f"the rerun folder {folder} cannot be read: {type(exc).__name__}: {exc}")
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def enter_stage(opened: Stage, raised: Callable[[str], BaseException]) -> None:
+    """Serve this OS process until `leave_stage`: a rerun that is one of several in it, as a test is.
+
+    Args:
+        raised: makes of a reason what is raised where a rerun of its own would end the process.
+    """
+    global _stage, _raised
+    _stage, _raised = opened, raised
+
+
+def leave_stage() -> None:
+    """Undo `enter_stage`."""
+    global _stage, _raised
+    _stage = _raised = None
+
+
+def leave_out(wanted: Callable[[str, str], bool] | None) -> None:
+    """Neither record nor serve the requests, by method and URL, for which `wanted` is true; None: leave out none."""
+    global _left_out
+    _left_out = wanted
+
+
+def is_left_out(method: str, url: str) -> bool:
+    """Whether a request is none of ours."""
+    return _left_out is not None and _left_out(method, url)
+
+
+def is_guest() -> bool:
+    """Whether the rerun is one of several in this OS process, most of which is not its own."""
+    return _raised is not None
+
+
+def serves_tools() -> bool:
+    """Whether tool calls are answered from a recording."""
+    return _stage is not None and _stage.plan.tools
+
+
+def refuse_to_run(why: str) -> NoReturn:
+    """End this OS process before anything of the program happens for real."""
+    if _raised is not None:
+        raise _raised(why)
+    try:
+        sys.__stderr__.write(f"unspool: {why}. The program was stopped, because a rerun must not run for real.\n")  # type: ignore[union-attr]
+        sys.__stderr__.flush()  # type: ignore[union-attr]
+    finally:
+        os._exit(EXIT_CODE)
+
+
+def stage() -> Stage | None:
+    """The rerun this OS process belongs to; None in an ordinary run."""
+    return _stage
+
+
+def source_of(process: AgentProcess) -> Source | None:
+    """The recording that an agent process of a rerun replays; None if it has none, or this is no rerun."""
+    if _stage is None:
+        return None
+    if process.cast is None:
+        with _casting, quiet():
+            if process.cast is None:
+                process.cast = (_cast(_stage, process),)
+    return process.cast[0]
+
+
+_casting = threading.RLock()
+
+
+def _cast(stage: Stage, process: AgentProcess) -> Source | None:
+    lineage = process.lineage
+    is_first = lineage.parent is None or lineage.forked_at is not None
+    if not is_first and lineage.replays is None:
+        return None
+    return stage.cast(
+        None if is_first else lineage.replays,
+        own_command(),
+        process.intent,
+        process.role,
+        same_process=not is_first and process.role == "agent",
+    )
+
+
+def _after_fork() -> None:
+    global _stopping, _casting
+    _stopping, _casting = threading.Lock(), threading.RLock()
+    if _stage is not None:
+        _stage.after_fork()
+
+
+# --- what a request gets ---------------------------------------------------------------------------------------------
+
+
+class Meeting:
+    """What became of a request: an answer, or leave to send it.
+
+    Attributes:
+        answer: what it is answered with; None: it is sent.
+        origin: what its events say.
+        body, url: what is sent and recorded in place of its own; None where that stays.
+        offer: the recorded exchange it was answered with.
+        turn: to be waited for before the answer is given; None: now.
+    """
+
+    __slots__ = ("answer", "body", "offer", "origin", "turn", "url")
+
+    def __init__(
+        self,
+        origin: str,
+        answer: Answer | None = None,
+        *,
+        offer: Offer | None = None,
+        body: bytes | None = None,
+        url: str | None = None,
+    ) -> None:
+        self.origin = origin
+        self.answer = answer
+        self.offer = offer
+        self.body = body
+        self.url = url
+        self.turn: Turn | None = None
+
+
+class _Request:
+    """A request as the journal names it."""
+
+    def __init__(self, flow: Flow | None, provider: Provider | None, method: str, url: str, body: bytes) -> None:
+        self.flow = flow
+        self.provider = provider
+        self.method = method
+        self.sent_url = url
+        self.url = clean_url(url)
+        self.body = body
+        self.given_url, self.given_body = url, body  # as the program made it
+        self.source = source_of(flow.process) if flow is not None else None
+        self.record_id = self.source.record_id if self.source is not None else None
+        self.task = flow.path if flow is not None else "0"
+
+    def change(self, done: Rewritten) -> None:
+        """Take it as edits make it."""
+        self.sent_url = done.url or self.sent_url
+        self.url = clean_url(self.sent_url)
+        self.body = done.body
+
+    def meeting(self, origin: str, answer: Answer | None = None, *, offer: Offer | None = None) -> Meeting:
+        """What it gets; with the body and the URL it has now, where these are not the program's."""
+        return Meeting(
+            origin,
+            answer,
+            offer=offer,
+            body=self.body if self.body is not self.given_body else None,
+            url=self.sent_url if self.sent_url != self.given_url else None,
+        )
+
+    def path(self) -> str:
+        """Its device path."""
+        if self.provider is None:
+            from unspool.capture.exchange import host_port
+
+            return f"/dev/net/{host_port(self.url)}"
+        model = providers.request_head(self.provider, self.url, self.body).model
+        return f"/dev/llm/{providers.vendor(self.provider, self.url)}/{model or 'unknown'}"
+
+    def entry(self, kind: str, path: str, **more: object) -> Entry:
+        from unspool.serving.journal import Entry
+
+        return Entry(
+            kind=kind,
+            os_pid=os.getpid(),
+            record_id=self.record_id,
+            path=path,
+            task=self.task,
+            method=self.method,
+            url=self.url,
+            **more,  # type: ignore[arg-type]
+        )
+
+
+def meet(
+    flow: Flow, provider: Provider | None, method: str, url: str, *, body: bytes | None, at: str | None
+) -> Meeting:
+    """Decide about a request of a rerun before it leaves; does not come back where it has no answer.
+
+    Args:
+        body: all of it.
+        at: `file:line function` of the agent's code.
+    """
+    stage = _stage
+    assert stage is not None
+    request: _Request | None = None
+    try:
+        with quiet():
+            request = _Request(flow, provider, method, url, body or b"")
+            MODEL_CALL.set(provider is not None)
+            return _meet(stage, request, at)
+    except Exception as exc:  # noqa: BLE001 - a fault of ours is no leave to send
+        reason = f"unspool failed to look for its answer: {type(exc).__name__}: {exc}"
+        _stop(stage, request or _Request(None, provider, method, url, body or b""), at, reason=reason)
+
+
+def _meet(stage: Stage, request: _Request, at: str | None) -> Meeting:
+    from unspool.serving.served import Unservable
+
+    plan = stage.plan
+    match, key = _match(stage, request)
+    if FOR_REAL.get() and request.provider is None:
+        # What such a tool does is done for real; that it was recorded too makes no difference.
+        return _send(stage, request, at, reason="asked by a tool that runs for real")
+    if match is None:
+        if stage.reached:
+            return _send_edited(stage, request, at)
+        return _unknown(stage, request, at, key)
+    offer = match.offer
+    if not stage.reached:
+        missing = stage.skipped(offer, request.record_id, request.task)
+        if missing is not None:
+            reason = f"the program left out a model call that the recording has before this one (call {missing.call})"
+            if plan.on_divergence != "live":
+                _stop(stage, request, at, reason=reason, expected=missing)
+            _note_divergence(stage, request, at, reason=reason, expected=missing)
+        if plan.target is not None and offer.number == plan.target.offer:
+            stage.reach()
+            stage.let_go()
+            return _at_target(stage, request, at, offer)
+    try:
+        answer = stage.answer(offer)
+    except Unservable as exc:
+        reason = f"the recording has this request, but cannot serve it: {exc}"
+        if plan.on_divergence != "live":
+            _stop(stage, request, at, reason=reason, expected=offer)
+        return _send(stage, request, at, reason=reason)
+    stage.note(_served(request, at, match))
+    meeting = request.meeting("served", answer, offer=offer)
+    meeting.turn = stage.turn(offer, request.record_id)
+    return meeting
+
+
+def _match(stage: Stage, request: _Request) -> tuple[Match | None, str]:
+    """The offer for a request, and its key. The recording of a fork holds some requests as the fork changed them.
+
+    Where nothing fits, the request is left as all earlier forks together change it: that is how it is sent.
+    """
+    from unspool.serving.fingerprint import body_digest, request_key
+
+    key = request_key(request.method, request.url, is_model_call=request.provider is not None)
+    match = stage.match(key, body_digest(request.body), request.body, request.record_id, request.task)
+    if match is not None or request.provider is None:
+        return match, key
+    for edits in _inherited:
+        from unspool.serving.edits import rewrite
+
+        done = rewrite(edits, request.provider.name, request.body, request.sent_url)
+        if done.body is request.body and done.url in ("", request.sent_url):
+            continue
+        request.change(done)
+        key = request_key(request.method, request.url, is_model_call=True)
+        match = stage.match(key, body_digest(request.body), request.body, request.record_id, request.task)
+        if match is not None:
+            break
+    return match, key
+
+
+def _served(request: _Request, at: str | None, match: Match) -> Entry:
+    offer = match.offer
+    path = f"/dev/net/{offer.name}"
+    if request.provider is not None:
+        path = f"/dev/llm/{providers.vendor(request.provider, request.url)}/{offer.name or 'unknown'}"
+    return request.entry("served", path, offer=offer.number, match=match.how, at=at)
+
+
+def _unknown(stage: Stage, request: _Request, at: str | None, key: str) -> Meeting:
+    if FOR_REAL.get():
+        return _send(stage, request, at, reason="asked by a tool that runs for real")
+    expected = stage.expected(request.record_id, request.task)
+    reason = _why_unknown(stage, request, key, expected)
+    if stage.plan.on_divergence != "live":
+        _stop(stage, request, at, reason=reason, expected=expected)
+    return _send(stage, request, at, reason=reason, expected=expected)
+
+
+def _why_unknown(stage: Stage, request: _Request, key: str, expected: Offer | None) -> str:
+    if request.flow is not None and request.source is None:
+        return "it was made by an agent process that the recording does not have"
+    from unspool.serving.fingerprint import body_digest
+
+    if expected is not None and expected.unservable is not None and not expected.key:
+        return f"the recording cannot tell what was asked: {expected.unservable}"
+    same_key = [offer for offer in stage.offers if offer.key == key and offer.kind != "tool"]
+    digest = body_digest(request.body)
+    if any(offer.sha256 == digest for offer in same_key):
+        return "the recording has this request, but fewer times than the program made it"
+    if expected is None and request.record_id is not None:
+        with_end = stage.reader(request.record_id).metadata
+        if with_end.status == "interrupted":
+            return "the recording was interrupted here: it holds nothing that came later"
+        return "the recording holds no more requests: the program made one more"
+    if same_key:
+        return "no recorded request to this address has this body"
+    return "the recording holds no request to this address"
+
+
+# --- a fork ----------------------------------------------------------------------------------------------------------
+
+
+def _at_target(stage: Stage, request: _Request, at: str | None, offer: Offer) -> Meeting:
+    """The request a fork was made for: answered with the edited answer, or sent with the edits."""
+    if _edits is not None and (given := _edits.response) is not None:
+        stage.note(request.entry("edited", request.path(), offer=offer.number, at=at, detail={"answered": True}))
+        from unspool.serving.served import Answer
+
+        answer = Answer(given.status, given.reason, list(given.headers), given.pieces())
+        return request.meeting("edited", answer, offer=offer)
+    return _send_edited(stage, request, at, offer)
+
+
+def _send_edited(stage: Stage, request: _Request, at: str | None, target: Offer | None = None) -> Meeting:
+    """Send a request behind the point of a fork, or at it, with the edits applied if it is a model call."""
+    if request.provider is None:
+        stage.note(request.entry("live", request.path(), at=at))
+        return Meeting("live")
+    done: Rewritten | None = None
+    if _edits is not None:
+        from unspool.serving.edits import rewrite
+
+        done = rewrite(_edits, request.provider.name, request.body, request.sent_url)
+        if done.blocked is not None:
+            _stop(stage, request, at, reason=done.blocked)
+        for missed in done.missed:
+            stage.note(request.entry("note", request.path(), at=at, reason=missed))
+    detail: dict[str, object] = {"call": _live_call(stage, request, at)}
+    if done is not None:
+        detail["applied"] = done.applied
+        request.change(done)
+    kind = "live" if target is None else "edited"
+    stage.note(
+        request.entry(kind, request.path(), at=at, offer=target.number if target is not None else None, detail=detail)
+    )
+    return request.meeting("live", offer=target)
+
+
+def _live_call(stage: Stage, request: _Request, at: str | None) -> int:
+    """Count one more live model call; does not come back where a limit allows no more."""
+    limit = stage.plan.max_cost_usd
+    if limit is not None and stage.plan.prices:
+        from unspool.serving.spending import why_no_more
+
+        reason = why_no_more(stage.folder, limit)
+        if reason is not None:
+            _stop(stage, request, at, reason=reason)
+    number = stage.live_call()
+    if number is None:
+        reason = f"the limit of {stage.plan.max_calls} live model calls is used up (--max-calls)"
+        _stop(stage, request, at, reason=reason)
+    return number
+
+
+def spent(path: str, data: LLMResponseData) -> None:
+    """Count what an answered live call cost, where that is limited. Answers that are errors cost nothing.
+
+    Args:
+        path: the device path of the call.
+    """
+    stage = _stage
+    if stage is None or stage.plan.max_cost_usd is None or not stage.plan.prices:
+        return
+    from unspool.serving.spending import note_cost, price_of
+
+    asked = path.removeprefix("/dev/llm/")
+    given = f"{asked.partition('/')[0]}/{data.model}"
+    tokens_in, tokens_out = data.request_tokens, data.response_tokens
+    price = price_of(stage.plan.prices, (given, asked), tokens_in or 0)
+    cost: float | None = 0.0 if data.error is not None else None
+    if price is not None and tokens_in is not None and tokens_out is not None:
+        cost = price.cost(tokens_in, tokens_out, data.cached_tokens or 0, data.cache_write_tokens or 0)
+    with quiet():
+        note_cost(stage.folder, cost)
+
+
+def _send(stage: Stage, request: _Request, at: str | None, *, reason: str, expected: Offer | None = None) -> Meeting:
+    """Send a request that the recording cannot answer, as it is."""
+    # Behind the first divergence all that follows differs as well.
+    if not FOR_REAL.get():
+        stage.let_go()
+        if stage.claim("diverged"):
+            _note_divergence(stage, request, at, reason=reason, expected=expected)
+    detail: dict[str, object] = {}
+    if request.provider is not None:
+        detail["call"] = _live_call(stage, request, at)
+    stage.note(request.entry("live", request.path(), at=at, reason=reason, detail=detail))
+    return Meeting("live")
+
+
+# --- where there is no answer ----------------------------------------------------------------------------------------
+
+
+def permit(method: str, url: str) -> None:
+    """Called by a seam that is about to send what is no exchange; in a rerun only what is part of one comes back."""
+    stage = _stage
+    if stage is None or is_left_out(method, url):
+        return
+    may_be_live = stage.plan.on_divergence == "live" or bool(stage.plan.live_tools) or stage.reached
+    if QUIET.get() and may_be_live:
+        return  # part of what is sent for real
+    from unspool.capture.guard import guard
+
+    fault = guard.last
+    reason = "it was made where nothing is recorded"
+    if fault is not None:
+        reason += f" (unspool failed before: {type(fault).__name__}: {fault})"
+    diverge(method, url, b"", reason)
+
+
+def diverge(method: str, url: str, body: bytes, reason: str, *, expected: Offer | None = None) -> NoReturn:
+    """Stop the program at something that must not happen for real, or cannot be served."""
+    stage = _stage
+    assert stage is not None
+    with quiet():
+        provider = providers.match(method, url)
+        _stop(stage, _Request(current_flow(), provider, method, url, body), None, reason=reason, expected=expected)
+
+
+def _note_divergence(
+    stage: Stage, request: _Request, at: str | None, *, reason: str, expected: Offer | None = None
+) -> None:
+    """Write down where the program left the recording."""
+    stack = callers()
+    body = _keep_body(stage, request.body) if request.body else None
+    stage.note(
+        request.entry(
+            "divergence",
+            request.path(),
+            offer=expected.number if expected is not None else None,
+            at=at or next(iter(stack), None),
+            stack=stack,
+            reason=reason,
+            body=body,
+        )
+    )
+
+
+def _keep_body(stage: Stage, body: bytes) -> str:
+    number = 1
+    while True:
+        name = f"divergence-{number}.body"
+        try:
+            fd = os.open(stage.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _BODY_MODE)
+        except FileExistsError:
+            number += 1
+            continue
+        with open(fd, "wb") as file:
+            file.write(body)
+        return name
+
+
+def _stop(stage: Stage, request: _Request, at: str | None, *, reason: str, expected: Offer | None = None) -> NoReturn:
+    """Write the divergence down and end this OS process: nothing more may happen for real.
+
+    Several threads may come here at once: one does the work, the others wait for the end.
+    """
+    if _raised is not None:
+        _note_divergence(stage, request, at, reason=reason, expected=expected)
+        raise _raised(reason)
+    if not _stopping.acquire(blocking=False):
+        while True:
+            time.sleep(60)
+    QUIET.set(True)
+    try:
+        _note_divergence(stage, request, at, reason=reason, expected=expected)
+        _end_recordings()
+    except Exception as exc:  # noqa: BLE001 - the program stops whatever happens here
+        sys.__stderr__.write(f"unspool: stopped: {reason} ({type(exc).__name__}: {exc})\n")  # type: ignore[union-attr]
+    finally:
+        os._exit(EXIT_CODE)
+
+
+def stop(entry: Entry) -> NoReturn:
+    """Write down a divergence that is no request, and end this OS process as `_stop` does."""
+    stage = _stage
+    assert stage is not None
+    if _raised is not None:
+        stage.note(entry)
+        raise _raised(entry.reason or "")
+    if not _stopping.acquire(blocking=False):
+        while True:
+            time.sleep(60)
+    QUIET.set(True)
+    try:
+        stage.note(entry)
+        _end_recordings()
+    except Exception as exc:  # noqa: BLE001 - the program stops whatever happens here
+        sys.__stderr__.write(f"unspool: stopped: {entry.reason} ({type(exc).__name__}: {exc})\n")  # type: ignore[union-attr]
+    finally:
+        os._exit(EXIT_CODE)
+
+
+def _end_recordings() -> None:
+    from unspool.capture.guard import guard
+    from unspool.capture.runtime import runtime
+
+    for stream in (sys.stdout, sys.stderr):
+        with guard:
+            stream.flush()
+    for process in reversed(list(runtime.processes)):
+        process.end("stopped: the rerun diverged", stopped=True)
