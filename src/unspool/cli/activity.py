@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from unspool.cli.listing import Tally, Totals
+from unspool.cli.prices import prices_for
 from unspool.events import RecordMetadata, RecordStatus
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
@@ -54,7 +55,7 @@ def activity_of(store: Store, metadata: RecordMetadata, age_s: float | None) -> 
     """
     # Starts first: what ends between the two looks is then known to have ended.
     starts = _starts(store, metadata)
-    sums = Tally()
+    sums = Tally(prices_for(store))
     state = "created"
     calls: dict[int, tuple[int, str]] = {}
     with RecordReader(store.records / metadata.record_id, live=True) as reader:

@@ -14,7 +14,7 @@ __all__ = ["KINDS", "EventFilter", "event_kind", "kinds_in"]
 
 KINDS: Final = ("llm", "tool", "spawn", "http", "process", "net", "file", "state", "context")
 
-_BY_NAME: Final = {"HTTP": "http", "Spawn": "spawn", "LLMCall": "llm", "ToolCall": "tool"}
+_BY_NAME: Final = {"HTTP": "http", "Spawn": "spawn", "LLMCall": "llm", "ToolCall": "tool", "MCP": "net"}
 _BY_PREFIX: Final = (
     ("/dev/llm/", "llm"),
     ("/dev/tool/", "tool"),

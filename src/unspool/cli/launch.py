@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -58,18 +58,37 @@ class Launch:
         store: where recordings go.
         name: the intent of the agent process; its command line by default.
         audit: which of `process`, `net`, `file` to record.
+        environ: the environment to start from; this process' own by default.
+        cwd: the working directory; this process' own by default.
+        stdout: as `Popen` takes it; this process' own by default.
+        lineage: more fields of the `Lineage` of the first process.
 
     Raises:
         UsageError: the command does not exist or cannot be executed.
     """
 
-    def __init__(self, argv: Sequence[str], *, store: Store, name: str | None, audit: Sequence[str]) -> None:
+    def __init__(
+        self,
+        argv: Sequence[str],
+        *,
+        store: Store,
+        name: str | None,
+        audit: Sequence[str],
+        environ: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        stdout: int | None = None,
+        lineage: Mapping[str, Any] | None = None,
+    ) -> None:
+        from unspool.capture.credentials import clean_argv
         from unspool.capture.environment import variables
         from unspool.capture.process import Lineage
 
         if not argv:
             raise UsageError("no command given. Put it after --, for example: unspool run -- python agent.py")
-        if shutil.which(argv[0]) is None:
+        self.env = dict(os.environ if environ is None else environ)
+        self.cwd = cwd
+        program = argv[0] if cwd is None or os.sep not in argv[0] else os.path.join(cwd, argv[0])
+        if shutil.which(program, path=self.env.get("PATH")) is None:
             raise UsageError(
                 f"{argv[0]}: command not found or not executable. Give a program, for example: python agent.py"
             )
@@ -78,7 +97,8 @@ class Launch:
         self.trace_id = new_hex_id()
         self.process: subprocess.Popen[bytes] | None = None
         self.is_recorded = True
-        self.env = dict(os.environ)
+        self.signals: list[int] = []  # that came while the command ran
+        self._stdout = stdout
         try:
             store.ensure()
         except StoreError as exc:
@@ -86,8 +106,10 @@ class Launch:
             note(f"unspool: {exc} The command runs unrecorded.")
         else:
             # Nothing of an outer run is handed on: this command is the root of a trace of its own.
-            lineage = Lineage(store=str(store.path), trace_id=self.trace_id, intent=name, audit=list(audit))
-            self.env |= variables(lineage, os.environ.get("PYTHONPATH"))
+            fields: dict[str, Any] = {"launched": clean_argv(argv, self.env), "launched_in": cwd or os.getcwd()}
+            fields |= lineage or {}
+            told = Lineage(store=str(store.path), trace_id=self.trace_id, intent=name, audit=list(audit), **fields)
+            self.env |= variables(told, self.env.get("PYTHONPATH"))
             self.env |= _msgspec_folder()
         self.first_pid = _last_pid(store) + 1
         self._foreign: set[str] = set()
@@ -104,7 +126,7 @@ class Launch:
             UsageError: it cannot be executed.
         """
         try:
-            self.process = subprocess.Popen(self.argv, env=self.env)
+            self.process = subprocess.Popen(self.argv, env=self.env, cwd=self.cwd, stdout=self._stdout)
         except OSError as exc:
             raise UsageError(f"{self.argv[0]}: {exc.strerror or exc}") from exc
 
@@ -122,6 +144,7 @@ class Launch:
             syncer = threading.Thread(target=self._sync_until, args=(stop,), name="unspool-sync", daemon=True)
             syncer.start()
             code = signals.wait(self.process)
+            self.signals = signals.received
         stop.set()
         syncer.join(timeout=5)
         self._note_exit(code)
@@ -206,13 +229,16 @@ class _Signals:
     def __init__(self) -> None:
         self._old: dict[int, Any] = {}
         self._early: list[int] = []
+        self.received: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: tuple[int, int] | None = None
         self._old_wakeup = -1
 
     def pass_to(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        for number in self._early:
+        early, self._early = self._early, []
+        self.received = []
+        for number in early:
             self._handle(number, None)
 
     def wait(self, process: subprocess.Popen[bytes]) -> int:
@@ -229,6 +255,7 @@ class _Signals:
         return code
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
         if self._process is None:
             self._early.append(number)
         elif not (number in _FROM_TERMINAL and _is_foreground()):

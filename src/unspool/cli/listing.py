@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from unspool.cli.prices import call_cost
+from unspool.cli.prices import Prices, prices_for
 from unspool.errors import CorruptRecording
 from unspool.events import LLMResponseData, RecordEvent, RecordEventType, RecordMetadata
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 
-__all__ = ["Tally", "Totals", "tally"]
+__all__ = ["Tally", "Totals", "answer_cost", "tally"]
 
 LLM_PREFIX = "/dev/llm/"
 TOOL_PREFIXES = ("/dev/tool/", "/dev/mcp/")
@@ -24,7 +24,8 @@ class Totals:
     """Sums over one or more recordings.
 
     `tokens` and `cost` are None where nothing is known; `tokens_unknown` and `cost_unknown` count the answered calls
-    that the sums leave out, which makes them lower bounds.
+    that the sums leave out, which makes them lower bounds. Tokens and cost are of what was sent: the `served` calls,
+    which a recording answered, are in `calls` and in no other sum.
     """
 
     events: int = 0
@@ -40,6 +41,7 @@ class Totals:
     cost: float | None = 0.0
     tokens_unknown: int = 0
     cost_unknown: int = 0
+    served: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For `--json`; the cost names its unit."""
@@ -48,9 +50,36 @@ class Totals:
         return document
 
 
+def answer_cost(prices: Prices, path: str, data: LLMResponseData, at: datetime | None) -> float | None:
+    """US dollars for an answered call; None if the price or a token count is unknown.
+
+    Args:
+        path: device path of the call, `/dev/llm/<vendor>/<model asked for>`.
+        at: when it was made.
+    """
+    vendor, _, asked = path.removeprefix(LLM_PREFIX).partition("/")
+    if not vendor or data.request_tokens is None or data.response_tokens is None:
+        return None
+    # The answer names the exact version; a gateway may answer with a name of its own.
+    for model in dict.fromkeys((data.model, asked)):
+        if model:
+            cost = prices.cost(
+                vendor,
+                model,
+                input_tokens=data.request_tokens,
+                output_tokens=data.response_tokens,
+                cached_tokens=data.cached_tokens or 0,
+                cache_write_tokens=data.cache_write_tokens or 0,
+                at=at,
+            )
+            if cost is not None:
+                return cost
+    return None
+
+
 def tally(store: Store, records: Iterable[RecordMetadata]) -> Totals:
     """Sums over these recordings. One that cannot be read adds nothing but the events it says it lost."""
-    sums = Tally()
+    sums = Tally(prices_for(store))
     for metadata in records:
         try:
             with RecordReader(store.records / metadata.record_id, live=True) as reader:
@@ -63,8 +92,9 @@ def tally(store: Store, records: Iterable[RecordMetadata]) -> Totals:
 class Tally:
     """Adds up recordings, event by event."""
 
-    def __init__(self) -> None:
+    def __init__(self, prices: Prices | None = None) -> None:
         self.totals = Totals()
+        self._prices = prices or Prices()
         self._known_tokens = self._known_costs = False
         self._answered = 0
 
@@ -122,6 +152,9 @@ class Tally:
 
     def _add_answer(self, event: RecordEvent, data: LLMResponseData, one: _OneRecording) -> None:
         totals = self.totals
+        if event.origin == "served":
+            totals.served += 1
+            return
         if data.request_tokens is None and data.response_tokens is None:
             if data.error is None:
                 self._answered += 1
@@ -147,25 +180,9 @@ class Tally:
 
     def _price(self, event: RecordEvent, data: LLMResponseData, one: _OneRecording) -> float | None:
         path = one.paths.pop(event.call, "") if event.call is not None else one.path
-        vendor, _, asked = path.removeprefix(LLM_PREFIX).partition("/")
-        if not vendor or data.request_tokens is None or data.response_tokens is None:
-            return None
         start = one.metadata.start_time
-        # The answer names the exact version; a gateway may answer with a name of its own.
-        for model in dict.fromkeys((data.model, asked)):
-            if model:
-                price = call_cost(
-                    vendor,
-                    model.removeprefix("models/"),
-                    input_tokens=data.request_tokens,
-                    output_tokens=data.response_tokens,
-                    cached_tokens=data.cached_tokens or 0,
-                    cache_write_tokens=data.cache_write_tokens or 0,
-                    at=None if start is None else start + timedelta(microseconds=event.timestamp // 1000),
-                )
-                if price is not None:
-                    return price
-        return None
+        at = None if start is None else start + timedelta(microseconds=event.timestamp // 1000)
+        return answer_cost(self._prices, path, data, at)
 
 
 class _OneRecording:

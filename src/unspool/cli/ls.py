@@ -95,6 +95,8 @@ def _cells(row: Row, totals: Totals) -> list[str]:
     intent = show_text(agent.intent, 200)
     if row.workers:
         intent = f"{intent} (+{amounts.counted(len(row.workers), 'worker')})".strip()
+    if agent.rerun_of is not None:
+        intent = f"rerun of {show_text(agent.rerun_of.partition('-')[0], 20)}: {intent}"
     return [
         show_text(agent.record_id),
         state_text(agent),
@@ -117,6 +119,7 @@ def row_json(row: Row, totals: Totals) -> dict[str, Any]:
         "parent_pid": agent.parent_pid,
         "parent": agent.parent,
         "forked_at": agent.forked_at,
+        "rerun_of": agent.rerun_of,
         "role": agent.role,
         "intent": agent.intent,
         "status": agent.status,

@@ -8,6 +8,7 @@ from typing import Any
 from unspool.cli import amounts
 from unspool.cli.listing import Tally, Totals
 from unspool.cli.ls import state_text
+from unspool.cli.prices import prices_for
 from unspool.cli.removal import size_of
 from unspool.cli.runs import descendants
 from unspool.cli.terminal import bold, red
@@ -27,7 +28,7 @@ def overview_json(store: Store, reader: RecordReader) -> dict[str, Any]:
     metadata = reader.metadata
     return {
         "metadata": metadata,
-        "totals": _totals(reader).to_dict(),
+        "totals": _totals(store, reader).to_dict(),
         "folder": str(reader.record_dir),
         "bytes": size_of(reader.record_dir),
         "children": [one.record_id for one in _children(store, metadata)],
@@ -38,7 +39,7 @@ def overview_json(store: Store, reader: RecordReader) -> dict[str, Any]:
 def overview_text(store: Store, reader: RecordReader, *, color: bool) -> str:
     """The same for a person. No final newline."""
     metadata = reader.metadata
-    rows = [*_who(store, reader), *_sums(_totals(reader))]
+    rows = [*_who(store, reader), *_sums(_totals(store, reader))]
     damage = reader.damage
     rows.append(("Damage", "none" if not damage else red(amounts.counted(len(damage), "place"), color)))
     lines = [f"{bold(f'{label:<12}', color)} {text}" for label, text in rows if text]
@@ -48,8 +49,8 @@ def overview_text(store: Store, reader: RecordReader, *, color: bool) -> str:
     return "\n".join(lines)
 
 
-def _totals(reader: RecordReader) -> Totals:
-    sums = Tally()
+def _totals(store: Store, reader: RecordReader) -> Totals:
+    sums = Tally(prices_for(store))
     sums.add_recording(reader)
     return sums.result()
 

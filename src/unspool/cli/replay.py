@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import click
 
+from unspool.cli.fork_bench import make_workbench
 from unspool.cli.options import Command, json_option, recording_argument, store_option
 from unspool.cli.terminal import is_terminal, use_color
 from unspool.recording.address import resolve
@@ -28,9 +29,10 @@ HISTORY_NAME = "replay_history"
 def replay(context: click.Context, recording: str, store: str | None, as_json: bool) -> None:
     """Step through a recording, forwards and backwards.
 
-    Commands: next, prev, step-next, step-prev, goto N, find TEXT, next-error, list, print, context, where, info, help,
-    quit; unique beginnings are enough and an empty line repeats the last motion. They can be piped in; then the exit
-    code is 1 if one of them failed. With --json each command gives one JSON object on a line.
+    Commands: next, prev, step-next, step-prev, goto N, find TEXT, next-error, list, print, context, diff, fork, edit,
+    send, run, where, info, help, quit; unique beginnings are enough and an empty line repeats the last motion. They can
+    be piped in; then the exit code is 1 if one of them failed. With --json each command gives one JSON object on a
+    line.
 
     \b
         unspool replay last
@@ -51,8 +53,15 @@ def replay(context: click.Context, recording: str, store: str | None, as_json: b
                 session.goto(seq_num)
             else:
                 source = _Starting(f"goto {seq_num}", source)
+        color = use_color() and not as_json
         debugger = LineDebugger(
-            session, reader, sys.stdout, interactive=interactive, color=use_color() and not as_json, json=as_json
+            session,
+            reader,
+            sys.stdout,
+            interactive=interactive,
+            color=color,
+            json=as_json,
+            workbench=make_workbench(place, reader, interactive=interactive, color=color, as_json=as_json),
         )
         code = debugger.run(source)
     context.exit(code)

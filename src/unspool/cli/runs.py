@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from unspool.events import RecordMetadata, RecordStatus
-from unspool.recording.address import is_fork, is_root, newest_first
+from unspool.recording.address import is_root, newest_first
+from unspool.recording.tree import descendants
 from unspool.store import Store
 
 __all__ = ["Row", "Run", "descendants", "fold_workers", "runs"]
@@ -82,20 +83,3 @@ def _root_of(metadata: RecordMetadata, by_id: dict[str, RecordMetadata]) -> Reco
             return metadata
         metadata = parent
     return metadata
-
-
-def descendants(store: Store, record_id: str) -> list[RecordMetadata]:
-    """Recordings of the processes this one started, and of theirs; forks are not among them."""
-    children: dict[str, list[RecordMetadata]] = {}
-    for metadata in newest_first(store):
-        if metadata.record_id == record_id:
-            break  # whatever is older was not started by it
-        if metadata.parent is not None and not is_fork(metadata):
-            children.setdefault(metadata.parent, []).append(metadata)
-    found: list[RecordMetadata] = []
-    waiting = [record_id]
-    while waiting:
-        mine = children.pop(waiting.pop(), [])
-        found.extend(mine)
-        waiting.extend(one.record_id for one in mine)
-    return found

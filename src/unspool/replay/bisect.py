@@ -217,6 +217,8 @@ def _reason(decisive: Probe | None, settled: Probe | None, is_exact: bool, is_co
     if decisive is None:
         if settled is None:
             return "No fork could be judged, so nothing is known."
+        if not is_exact:
+            return f"No fork from call {settled.candidate.call} on came out right; what is before it was not tried."
         return (
             f"No fork came out right, not even from call {settled.candidate.call}: fresh answers do not help. The "
             "cause is in the prompt, the tools or the program, not in what the model chose; or it takes more samples."

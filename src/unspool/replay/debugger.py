@@ -16,6 +16,8 @@ from unspool.replay.prompt import CommandInput, PipedInput
 from unspool.replay.reader import Reader
 from unspool.replay.session import ReplaySession
 from unspool.replay.snapshots import SnapshotFinder
+from unspool.replay.workbench import Workbench
+from unspool.serving.edits import DIALECTS
 from unspool.text import dump_json, show_text
 
 __all__ = ["PROMPT", "LineDebugger"]
@@ -53,6 +55,7 @@ class LineDebugger:
         interactive: a person types: prompt, Ctrl-C ends a command and not the program, failures have no exit code.
         color: ANSI colours in text replies.
         json: exactly one JSON object with the keys `ok`, `data` and `error` for each command, and nothing else.
+        workbench: what `edit`, `send` and `run` work with; without one they say that they are not there.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class LineDebugger:
         interactive: bool,
         color: bool,
         json: bool = False,
+        workbench: Workbench | None = None,
     ) -> None:
         self._session = session
         self._reader = reader
@@ -71,6 +75,7 @@ class LineDebugger:
         self._interactive = interactive
         self._color = color and not json
         self._json = json
+        self._workbench = workbench
         self._failed = False
         self._quit = False
         self._last_motion: tuple[Command, str] | None = None
@@ -230,10 +235,37 @@ class LineDebugger:
             raise UsageError(f"diff takes one point or two, got {len(points)}")
         return Reply(diff_document(diff), format_context_diff(diff, self._color).rstrip("\n"))
 
+    # --- forks -------------------------------------------------------------------------------------------------------
+
     def fork(self, _argument: str) -> Reply:
-        """Show what a fork at the cursor would start from."""
+        """Show what a fork at the cursor would start from, with the edits made there."""
         context = self._session.fork()
+        if self._workbench is not None and context.provider in DIALECTS:
+            edited = self._workbench.show(self._session.current().seq_num)
+            if edited is not None:
+                return Reply(*edited)
         return Reply(context, context.summary())
+
+    def edit(self, argument: str) -> Reply:
+        """Change the context at the cursor: in the editor, or: prompt TEXT, append ROLE TEXT, remove N, …"""
+        return Reply(*self._bench("edit").edit(self._session.current().seq_num, argument))
+
+    def send(self, argument: str) -> Reply:
+        """Send the model call at the cursor with the edits, N times, and show the answers beside the recorded one."""
+        times = _number("send", argument) if argument else 1
+        return Reply(*self._bench("send").send(self._session.current().seq_num, times))
+
+    def run_on(self, argument: str) -> Reply:
+        """Run the program with the edits, N times: served up to the cursor, live from there on."""
+        times = _number("run", argument) if argument else 1
+        return Reply(*self._bench("run").run(self._session.current().seq_num, times))
+
+    def _bench(self, command: str) -> Workbench:
+        if self._workbench is None:
+            raise UsageError(f"{command} is not there: this recording can only be looked at")
+        return self._workbench
+
+    # --- where and what ----------------------------------------------------------------------------------------------
 
     def where(self, _argument: str) -> Reply:
         """Show where the cursor is: event, step, call, task, line of the agent's code."""
@@ -315,6 +347,9 @@ COMMANDS = (
     Command("context", LineDebugger.context, "c"),
     Command("diff", LineDebugger.diff, "d", "[A] B"),
     Command("fork", LineDebugger.fork),
+    Command("edit", LineDebugger.edit, argument="[WHAT]"),
+    Command("send", LineDebugger.send, argument="[N]"),
+    Command("run", LineDebugger.run_on, argument="[N]"),
     Command("where", LineDebugger.where, "w"),
     Command("info", LineDebugger.info, "i"),
     Command("help", LineDebugger.help, "h"),

@@ -11,7 +11,7 @@ from msgspec import Struct
 from unspool.events import ContextSnapshotData, ToolDef
 from unspool.replay.messages import without_cache_marks
 
-__all__ = ["ToolChange", "ToolsDiff", "ValueChange", "diff_params", "diff_tools"]
+__all__ = ["ToolChange", "ToolsDiff", "ValueChange", "diff_params", "diff_tools", "diff_values"]
 
 _MAX_DEPTH = 60  # deeper values are compared whole; no tool's schema goes there, a hostile file may
 
@@ -72,6 +72,21 @@ def diff_params(before: ContextSnapshotData, after: ContextSnapshotData) -> list
         *_changes("model", before.model, after.model),
         *_nested("", before.params or {}, after.params or {}, 0),
     ]
+
+
+def diff_values(before: Any, after: Any) -> list[ValueChange]:
+    """The parts of two JSON values that differ, each with its path; lists are compared element by element."""
+    return list(_values("", _as_dicts(before, 0), _as_dicts(after, 0), 0))
+
+
+def _as_dicts(value: Any, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        return value
+    if isinstance(value, list):
+        return {str(number): _as_dicts(item, depth + 1) for number, item in enumerate(value)}
+    if isinstance(value, dict):
+        return {key: _as_dicts(item, depth + 1) for key, item in value.items()}
+    return value
 
 
 def _by_name(tools: Sequence[ToolDef]) -> dict[tuple[str, int], ToolDef]:

@@ -100,10 +100,10 @@ def test_a_worker_counts_in_the_line_of_its_agent(make, as_json):
 def test_the_keys_of_ls_are_stable(make, as_json):
     make()
     assert list(as_json("ls")[0]) == [
-        *("record_id", "pid", "parent_pid", "parent", "forked_at", "role", "intent", "status", "exit_code"),
+        *("record_id", "pid", "parent_pid", "parent", "forked_at", "rerun_of", "role", "intent", "status", "exit_code"),
         *("start_time", "end_time", "age_s", "command", "trace_id", "os_pid", "workers"),
         *("events", "steps", "calls", "tools", "errors", "lost", "input_tokens", "output_tokens", "cached_tokens"),
-        *("tokens", "tokens_unknown", "cost_unknown", "cost_usd"),
+        *("tokens", "tokens_unknown", "cost_unknown", "served", "cost_usd"),
     ]
 
 

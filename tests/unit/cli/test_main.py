@@ -17,8 +17,10 @@ from unspool import __version__
 from unspool.cli.main import COMMANDS, cli
 
 SHARED = {
-    "activity", "amounts", "exchanges", "filters", "follow", "launch", "lineview", "listing", "main", "options",
-    "overview", "prices", "removal", "runs", "table", "terminal",
+    "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "exchanges", "filters", "findings",
+    "follow", "fork_bench", "fork_options", "fork_run", "fork_send", "history", "launch", "lineview", "listing",
+    "main", "options", "overview", "prices", "removal", "restart", "runs", "spending_limit", "stopping", "subjects",
+    "supervise", "table", "terminal", "timeline", "tracelist",
 }  # fmt: skip
 
 

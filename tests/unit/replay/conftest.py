@@ -1,4 +1,4 @@
-"""Makes `fakes` importable under pytest's importlib mode."""
+"""Makes `fakes` and `made_runs` importable under pytest's importlib mode."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import importlib.util
 import sys
 from pathlib import Path
 
-if "replay_fakes" not in sys.modules:
-    spec = importlib.util.spec_from_file_location("replay_fakes", Path(__file__).with_name("fakes.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["replay_fakes"] = module
-    spec.loader.exec_module(module)
+for name in ("fakes", "made_runs"):
+    if f"replay_{name}" not in sys.modules:
+        spec = importlib.util.spec_from_file_location(f"replay_{name}", Path(__file__).with_name(f"{name}.py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[f"replay_{name}"] = module
+        spec.loader.exec_module(module)

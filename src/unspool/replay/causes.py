@@ -1,0 +1,392 @@
+"""What probably made a rerun ask for something else: each cause with its evidence; without evidence none."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from unspool.events import RecordMetadata
+from unspool.recording.reader import RecordReader
+from unspool.replay.diff import ContextDiff
+from unspool.replay.messages import seen_context
+from unspool.replay.nearest import place_of
+from unspool.replay.requests import Request, body_changes, recorded_request
+from unspool.replay.scene import Scene
+from unspool.replay.varying import masked, varying_pieces
+from unspool.serving.fingerprint import body_digest, canonical_digest, request_key
+from unspool.serving.journal import Entry
+from unspool.serving.plan import Offer
+from unspool.text import display_value, quote, show_text
+
+__all__ = ["Cause", "Change", "find_causes"]
+
+Kind = Literal["missing", "inserted", "concurrency", "tool", "clock", "random", "number", "code", "unknown"]
+
+_SHOWN: Final = 60  # code points of a value in the evidence
+_NONDET_READ_MAX: Final = 8 << 20  # bytes of nondet.jsonl searched for where a value came from
+_EVIDENCE_MAX: Final = 4
+
+_CLOCK_READS: Final = ("time", "time_ns", "datetime.now", "datetime.utcnow", "date.today")
+
+
+class Cause(Struct, frozen=True):
+    """A probable cause.
+
+    Attributes:
+        kind: `missing`: the program left a recorded call out. `inserted`: it made one more. `concurrency`: the same
+            request was made in another place or order. `tool`: a tool's result changed. `clock`, `random`: what differs
+            looks like a time, or like something drawn. `number`: only numbers differ. `code`: the program was changed.
+            `unknown`: nothing points anywhere.
+        evidence: what says so.
+    """
+
+    kind: Kind
+    evidence: list[str] = field(default_factory=list)
+
+
+class Change(Struct, frozen=True):
+    """A text that differs: where it stands, whose it is, and both forms."""
+
+    where: str
+    role: str
+    before: str
+    after: str
+    tool: str | None = None
+
+
+def find_causes(
+    entry: Entry,
+    asked: Request,
+    recorded: Request | None,
+    diff: ContextDiff | None,
+    expected: Offer | None,
+    *,
+    scene: Scene,
+) -> list[Cause]:
+    """The probable causes of a divergence, the one with the best evidence first.
+
+    Args:
+        entry: the line of the journal.
+        asked: the request.
+        recorded: the one that was expected, if any.
+        diff: how their contexts differ, if they have any.
+        expected: the offer of `recorded`.
+        scene: what else is known.
+    """
+    reader = scene.readers.get(entry.record_id or scene.plan.root) or scene.readers[scene.plan.root]
+    changes = list(_changes(diff, asked, recorded, entry))
+    found = [
+        _missing(entry, asked, expected, scene),
+        _concurrency(entry, asked, scene),
+        _inserted(entry, asked, expected, scene),
+        _tool(changes, scene),
+        *_looks(changes, scene, reader),
+    ]
+    found.append(_code(entry, expected, reader))
+    nothing = Cause("unknown", ["nothing in the recording or the program's files says why"])
+    return [cause for cause in found if cause is not None] or [nothing]
+
+
+# --- what differs ----------------------------------------------------------------------------------------------------
+
+
+def _changes(diff: ContextDiff | None, asked: Request, recorded: Request | None, entry: Entry) -> Iterator[Change]:
+    if diff is not None and recorded is not None:
+        yield from _context_changes(diff, recorded)
+    elif recorded is not None and recorded.body is not None and asked.body is not None:
+        if recorded.url != asked.url:
+            yield Change("the URL", "", recorded.url or "", asked.url or "")
+        if recorded.body != asked.body:
+            values = body_changes(recorded.body, asked.body)
+            if values is None:
+                sides = (side.decode("utf-8", "backslashreplace") for side in (recorded.body, asked.body))
+                yield Change("the body", "", *sides)
+            else:
+                for value in values:
+                    yield Change(value.path, "", display_value(value.before), display_value(value.after))
+    differs = entry.detail.get("differs")
+    if isinstance(differs, dict):
+        for name, sides in differs.items():
+            if isinstance(sides, dict) and "recorded" in sides and "asked" in sides:
+                before, after = display_value(sides["recorded"]), display_value(sides["asked"])
+                yield Change(f"argument {name}", "", before, after)
+
+
+def _context_changes(diff: ContextDiff, recorded: Request) -> Iterator[Change]:
+    if diff.prompt_words:
+        sides = ("".join(w.text for w in diff.prompt_words if w.op in ("equal", op)) for op in ("removed", "added"))
+        yield Change("the system prompt", "system", *sides)
+    messages = (recorded.snapshot.messages if recorded.snapshot is not None else None) or []
+    for edited in diff.messages.edited:
+        message = messages[edited.from_index] if edited.from_index < len(messages) else None
+        tool = getattr(message, "tool_name", None)
+        is_result = edited.role == "tool" or getattr(message, "tool_call_id", None) is not None
+        where = f"message {edited.to_index + 1} ({edited.role})"
+        yield Change(where, "tool" if is_result else edited.role, edited.before, edited.after, tool)
+    if len(diff.messages.added) == len(diff.messages.removed):
+        # Short messages that share few words: still one in the place of the other.
+        for before, after in zip(diff.messages.removed, diff.messages.added, strict=True):
+            role = after[1:].partition("]")[0] if after.startswith("[") else ""
+            yield Change(f"a message ({role or 'unknown'})", role, before, after)
+    for change in diff.params:
+        if change.change == "changed":
+            yield Change(change.path, "", display_value(change.before), display_value(change.after))
+
+
+# --- the order of calls ----------------------------------------------------------------------------------------------
+
+
+def _is_same(asked: Request, entry: Entry, offer: Offer) -> bool:
+    if entry.path is not None and offer.kind == "tool":
+        return False
+    if asked.method is None or asked.url is None or asked.body is None or offer.kind == "tool":
+        return False
+    key = request_key(asked.method, asked.url, is_model_call=offer.kind == "llm")
+    digests = (body_digest(asked.body), canonical_digest(asked.body))
+    return offer.key == key and offer.sha256 in digests
+
+
+def _missing(entry: Entry, asked: Request, expected: Offer | None, scene: Scene) -> Cause | None:
+    """The request is one that was recorded later at this place: what stands before it was not asked for."""
+    if expected is None:
+        return None
+    here = [one for one in scene.offers if (one.record_id, one.task) == (expected.record_id, expected.task)]
+    left = [one for one in here if one.number > expected.number and one.number not in scene.made]
+    later = next((one for one in left if _is_same(asked, entry, one)), None)
+    likeness = "is"
+    if later is None:
+        later, likeness = next((one for one in left if _is_alike(asked, one, scene)), None), "is like"
+        if _is_alike(asked, expected, scene):
+            return None
+    if later is None:
+        return None
+    skipped = [
+        one
+        for one in here
+        if expected.number <= one.number < later.number and one.number not in scene.made and one.kind == later.kind
+    ]
+    if not skipped:
+        return None
+    said = (
+        f"the request {likeness} that of {_called(later)}, and the program did not make {_called(skipped[0])} before it"
+    )
+    return Cause("missing", [said, *(f"nor {_called(one)}" for one in skipped[1:_EVIDENCE_MAX])])
+
+
+def _is_alike(asked: Request, offer: Offer, scene: Scene) -> bool:
+    """Whether a recorded model call differs in nothing but times, ids and numbers."""
+    if asked.snapshot is None or offer.kind != "llm" or offer.record_id not in scene.readers:
+        return False
+    recorded = recorded_request(offer, scene.readers[offer.record_id])
+    return bool(_said(recorded)) and _said(recorded) == _said(asked)
+
+
+def _said(request: Request) -> list[str]:
+    if request.snapshot is None:
+        return []
+    seen = seen_context(request.snapshot)
+    return [masked(seen.system_prompt or ""), *(masked(message.text) for message in seen.messages)]
+
+
+def _concurrency(entry: Entry, asked: Request, scene: Scene) -> Cause | None:
+    same = [one for one in scene.offers if one.number not in scene.made and _is_same(asked, entry, one)]
+    place = (entry.record_id, entry.task or "0")
+    other = next((one for one in same if (one.record_id, one.task) != place), None)
+    if other is None or any((one.record_id, one.task) == place for one in same):
+        return None
+    here = f"task {entry.task or '0'}"
+    there = f"task {other.task}" + (f" of {other.record_id}" if other.record_id != entry.record_id else "")
+    return Cause(
+        "concurrency", [f"the same request is recorded as {_called(other)}, made in {there}; here {here} made it"]
+    )
+
+
+def _inserted(entry: Entry, asked: Request, expected: Offer | None, scene: Scene) -> Cause | None:
+    evidence = []
+    same = [one for one in scene.offers if _is_same(asked, entry, one)]
+    if same and all(one.number in scene.made for one in same):
+        times = "once" if len(same) == 1 else f"{len(same)} times"
+        evidence.append(f"the recording has this very request {times}, and each was served already")
+    if expected is None and asked.snapshot is not None:
+        calls = [one for one in scene.offers if one.kind == "llm" and one.record_id == entry.record_id]
+        evidence.append(f"every model call that the recording has here was made already ({len(calls)} in all)")
+    sites = {one.at for one in scene.offers if one.at is not None}
+    in_file = entry.at is not None and _parts(entry.at)[0] in {_parts(site)[0] for site in sites}
+    if entry.at is not None and in_file and entry.at not in sites and not _is_moved(entry.at, sites):
+        evidence.append(f"no recorded call was made at {entry.at}")
+    return Cause("inserted", evidence) if evidence else None
+
+
+def _is_moved(at: str, sites: set[str]) -> bool:
+    """Whether a recorded call was made in the same function on another line: lines move when a file is edited."""
+    file, _, function = _parts(at)
+    return any((file, function) == _parts(site)[::2] for site in sites)
+
+
+def _parts(at: str) -> tuple[str, str, str]:
+    place, _, function = at.partition(" ")
+    file, _, line = place.rpartition(":")
+    return file, line, function
+
+
+def _called(offer: Offer) -> str:
+    place = place_of(offer)
+    what = f"model call {place.call}" if place.kind == "llm" and place.call else f"the call of {place.name}"
+    return f"{what} ({place.at})" if place.at else what
+
+
+# --- what the difference looks like ----------------------------------------------------------------------------------
+
+
+def _tool(changes: Sequence[Change], scene: Scene) -> Cause | None:
+    evidence = []
+    for change in changes:
+        if change.role != "tool":
+            continue
+        name = f" of {change.tool}" if change.tool else ""
+        evidence.append(
+            f"{change.where} is the result{name} of a tool, and differs"
+            if not name
+            else f"{change.where} is the result{name}, and differs"
+        )
+        if change.tool is None:
+            continue
+        live = next(
+            (
+                one
+                for one in scene.journal
+                if one.kind == "tool" and one.match == "live" and _tail(one.path) == change.tool
+            ),
+            None,
+        )
+        if live is not None:
+            evidence.append(f"{change.tool} ran for real{f' at {live.at}' if live.at else ''}: {live.reason}")
+        elif not any(one.kind == "tool" and _tail(one.name) == change.tool for one in scene.offers):
+            evidence.append(f"{change.tool} was not recorded as a tool (no @unspool.tool), so that it runs for real")
+    return Cause("tool", evidence[:_EVIDENCE_MAX]) if evidence else None
+
+
+def _tail(path: str | None) -> str:
+    return (path or "").rpartition("/")[2]
+
+
+def _is_read(kind: str, what: str) -> bool:
+    """Whether reading `what` gives values of this form."""
+    return (what in _CLOCK_READS) is (kind == "clock")
+
+
+def _looks(changes: Sequence[Change], scene: Scene, reader: RecordReader) -> Iterator[Cause]:
+    """Causes by the form of what differs, for texts in which nothing else does."""
+    found: dict[str, list[tuple[Change, str, str]]] = {}
+    for change in changes:
+        for kind, before, after in varying_pieces(change.before, change.after):
+            found.setdefault(kind, []).append((change, before, after))
+    if pairs := found.get("clock"):
+        yield Cause("clock", [*_shown(pairs), *_noise("clock", pairs, scene, reader)])
+    if pairs := found.get("random"):
+        yield Cause("random", [*_shown(pairs), *_noise("random", pairs, scene, reader)])
+    if pairs := found.get("number"):
+        more = "a measured duration (those are never pinned), a count, or a number drawn"
+        yield Cause("number", [*_shown(pairs), *([more] if scene.plan.pin else [more, _NOT_PINNED])])
+
+
+_NOT_PINNED: Final = "clock and random numbers are not those of the recording (--no-pin)"
+
+
+def _shown(pairs: Sequence[tuple[Change, str, str]]) -> list[str]:
+    return [
+        f"{change.where}: {quote(before, _SHOWN)} when recorded, {quote(after, _SHOWN)} now"
+        for change, before, after in pairs[:_EVIDENCE_MAX]
+    ]
+
+
+def _noise(
+    kind: Literal["clock", "random"], pairs: Sequence[tuple[Change, str, str]], scene: Scene, reader: RecordReader
+) -> Iterator[str]:
+    """Where values of this form came from, and why they are others now, as far as it is known."""
+    for name, at in _origins(reader, [before for _, before, _ in pairs], kind):
+        yield f"{name} was read at {at} when it was recorded, and gave this"
+    pins = [one for one in scene.journal if one.kind == "pin" and _is_read(kind, one.path or "")]
+    for one in pins[:_EVIDENCE_MAX]:
+        yield f"{one.path} at {one.at}: {one.reason or 'it could not be given its recorded value'}"
+    if not scene.plan.pin:
+        yield _NOT_PINNED
+
+
+class _Read(msgspec.Struct):
+    """A line of nondet.jsonl."""
+
+    k: str
+    v: object = None
+    at: str | None = None
+
+
+def _origins(reader: RecordReader, values: Sequence[str], kind: str) -> list[tuple[str, str]]:
+    """What was read, and where, that gave one of these values when it was recorded."""
+    try:
+        with (reader.record_dir / "nondet.jsonl").open("rb") as file:
+            lines = file.read(_NONDET_READ_MAX).split(b"\n")[:-1]
+    except OSError:  # nothing was read
+        return []
+    found: dict[tuple[str, str], None] = {}
+    for line in lines:
+        try:
+            read = msgspec.json.decode(line, type=_Read)
+        except msgspec.DecodeError:  # torn, or damaged
+            continue
+        if read.at is not None and _is_read(kind, read.k) and any(_gave(read.v, value) for value in values):
+            found[read.k, read.at] = None
+    return list(found)[:_EVIDENCE_MAX]
+
+
+def _gave(read: object, shown: str) -> bool:
+    """Whether a value that was read may be the text that is shown."""
+    if isinstance(read, str):
+        plain = shown.replace("-", "").lower()
+        texts = (shown, shown.replace(" ", "T"))
+        return len(shown) >= 8 and (
+            any(read.startswith(text) for text in texts) or read.replace("-", "").lower() == plain
+        )
+    if isinstance(read, int | float) and not isinstance(read, bool):
+        return len(shown) >= 8 and (str(read).startswith(shown) or str(int(read)) == shown)
+    return False
+
+
+# --- the program -----------------------------------------------------------------------------------------------------
+
+
+def _code(entry: Entry, expected: Offer | None, reader: RecordReader) -> Cause | None:
+    metadata = reader.metadata
+    evidence = []
+    for file in _files(entry, metadata):
+        changed = _changed_at(file)
+        if changed is not None and metadata.start_time is not None and changed > metadata.start_time:
+            when = f"{changed:%Y-%m-%d %H:%M:%S} UTC"
+            evidence.append(f"{show_text(file)} was changed at {when}, after it was recorded")
+    if expected is not None and expected.at and entry.at and expected.at != entry.at:
+        same_function = _parts(expected.at)[::2] == _parts(entry.at)[::2]
+        if same_function and evidence:
+            evidence.append(f"the recorded call was made at {expected.at}, this one at {entry.at}")
+    return Cause("code", evidence[:_EVIDENCE_MAX]) if evidence else None
+
+
+def _files(entry: Entry, metadata: RecordMetadata) -> list[str]:
+    """Files of the agent's own code that were running, and the script that was started."""
+    cwd = metadata.cwd or ""
+    places = [place for place in (entry.at, *entry.stack) if place]
+    names = [_parts(place)[0] for place in places]
+    names += [word for word in (metadata.command or ())[1:] if word.endswith(".py")]
+    return list(dict.fromkeys(os.path.join(cwd, name) for name in names if name and not name.startswith("<")))
+
+
+def _changed_at(file: str) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(Path(file).stat().st_mtime, UTC)
+    except (OSError, OverflowError, ValueError):
+        return None
