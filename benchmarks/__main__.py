@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("write_event", "loop", "open_million", "startup", "blame", "growth", "temperature")
+NAMES = (
+    *("write_event", "loop", "open_million", "startup", "blame", "whowhen", "growth", "temperature"),
+    *("diff_runs", "rerun"),
+)
 
 
 def main() -> int:

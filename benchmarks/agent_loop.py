@@ -1,6 +1,7 @@
 """An agent on the real OpenAI SDK whose context grows by about 1.6 KB of text a turn; prints its loop time.
 
-Arguments: the number of calls. The server's URL is in OPENAI_BASE_URL.
+Arguments: the number of calls; the characters of a question, which the answer repeats; `stream` to take answers as
+streams. The server's URL is in OPENAI_BASE_URL.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ def text(rng: random.Random, size: int) -> str:
 
 def main() -> None:
     calls = int(sys.argv[1])
+    size = int(sys.argv[2]) if len(sys.argv) > 2 else 780
+    is_stream = "stream" in sys.argv[3:]
     rng = random.Random(7)
     client = OpenAI(api_key="none", max_retries=0)
     messages: list[dict[str, str]] = [{"role": "system", "content": text(rng, 2000)}]
@@ -32,12 +35,16 @@ def main() -> None:
     times = []
     began = time.perf_counter()
     for turn in range(calls):
-        question = f"turn {turn} " + text(rng, 780)
+        question = f"turn {turn} " + text(rng, size)
         messages.append({"role": "user", "content": question})
         before = time.perf_counter()
-        answer = client.chat.completions.create(model="echo", messages=messages)  # type: ignore[arg-type]
+        if is_stream:
+            chunks = client.chat.completions.create(model="echo", messages=messages, stream=True)  # type: ignore
+            reply = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+        else:
+            answer = client.chat.completions.create(model="echo", messages=messages)  # type: ignore[arg-type]
+            reply = answer.choices[0].message.content or ""
         times.append(time.perf_counter() - before)
-        reply = answer.choices[0].message.content or ""
         messages.append({"role": "assistant", "content": reply})
         new_text += len(question) + len(reply)
     loop = time.perf_counter() - began

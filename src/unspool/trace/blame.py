@@ -20,7 +20,7 @@ from unspool.trace.quiet import gc_paused
 from unspool.trace.spans import FAILING, NS_PER_MS, Span, interval_of
 from unspool.trace.tree import SpanNode, SpanTree, metadata_of
 
-__all__ = ["TOP", "BlameEntry", "BlameResult", "BlameSummary", "analyze_trace"]
+__all__ = ["TOP", "BlameEntry", "BlameResult", "BlameSummary", "analyze_trace", "self_time_of"]
 
 TOP: Final = 3  # entries of a hotspot list, as in the seed
 
@@ -180,7 +180,7 @@ class _Hotspots:
     def entries(self, total: float, until: int) -> list[BlameEntry]:
         self._prune()
         return [
-            BlameEntry(node.span, _pct(-negative, total), rank, _self_time(node, until))
+            BlameEntry(node.span, _pct(-negative, total), rank, self_time_of(node, until))
             for rank, (negative, _, _, node) in enumerate(self._candidates, 1)
         ]
 
@@ -255,13 +255,13 @@ def _survey(root: SpanNode, until: int, top: int) -> _Survey:
         if failed is not None and is_origin:
             found.origins.append(failed)
         if not span.synthetic:
-            own = end - start - covered if in_order else _self_time(node, until)
+            own = end - start - covered if in_order else self_time_of(node, until)
             if own >= slow.floor and own:
                 slow.add(own, node)
     return found
 
 
-def _self_time(node: SpanNode, until: int) -> int:
+def self_time_of(node: SpanNode, until: int) -> int:
     """Time of a span that none of its children covers, in nanoseconds; overlapping children count once."""
     start, end = interval_of(node.span, until)
     own, point = end - start, start

@@ -29,6 +29,7 @@ __all__ = [
     "generate_span_id",
     "generate_trace_id",
     "instant_ms",
+    "instant_ns",
     "instant_time",
     "interval_of",
     "is_failing",
@@ -230,6 +231,11 @@ def short_wire(span: Span) -> dict[str, Any]:
 def instant_ms(instant_ns: int) -> int:
     """An instant as the seed's `*_ms` keys have it: whole milliseconds, year 1 when unset."""
     return instant_ns // NS_PER_MS if instant_ns else UNSET_MS
+
+
+def instant_ns(instant: datetime | None) -> int:
+    """Nanoseconds of the Unix epoch, exactly; 0 for None. The other way round than `instant_time`."""
+    return 0 if instant is None else (instant - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def instant_time(instant_ns: int) -> datetime | None:

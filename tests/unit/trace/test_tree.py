@@ -216,3 +216,12 @@ def test_a_long_circle_is_found_in_linear_time():
     count = 50_000
     built = tree(*(span(str(n), str((n - 1) % count), 0, 1) for n in range(count)))
     assert sum(1 for _ in built.walk()) == count + 1
+
+
+def test_many_children_are_in_order_of_start_then_id():
+    """A list long enough to be sorted by keys laid beside each other, with ties, and with instants years apart."""
+    for spread in (1, 10**13):
+        children = [span(f"c{number:04}", "r", (number * 7919 % 500) * spread, 10**16) for number in range(2500)]
+        built = tree(span("r", "", 0, 10**16), *reversed(children))
+        ids = [node.span_id for node in built.root.children]
+        assert ids == [one.span_id for one in sorted(children, key=lambda one: (one.start_time_ns, one.span_id))]

@@ -1,0 +1,315 @@
+"""What every message of a run cost, over all the calls that sent it.
+
+A model keeps nothing: each call pays for the whole conversation again, so a long tool result costs its tokens times
+the calls that follow. Here the input of every call is split over what it carried (tool definitions, system prompt,
+messages) and each share is charged to who produced it: the tool call that gave the result, the model call that said
+the turn.
+
+Counts and costs of calls are the provider's. The split within a call is an estimate (by the length of texts) scaled to
+them, so that the shares of a call sum to its input cost, and all shares to the input cost of the run. Cached input is
+the beginning of a prompt, as providers define it.
+
+The work is linear in the text that is new in each call, not in what was sent: calls form trees (each extends another),
+and what a call pays for the part it shares with the one before is handed down to that one.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from unspool.events import SpanID
+from unspool.recording.sent import SentCall
+from unspool.trace.from_recording import RecordedProcess, RecordedTrace
+from unspool.trace.names import CACHE_WRITE, CACHED, INPUT, OUTPUT, count_of
+from unspool.trace.producers import Producer, Producers
+from unspool.trace.quiet import gc_paused
+from unspool.trace.rates import PriceList, Rates, rates_of
+from unspool.trace.spans import Span
+
+__all__ = ["CarriedCost", "CarriedEntry", "carried_cost"]
+
+
+class CarriedEntry(Struct):
+    """What one producer put into prompts, and what that cost.
+
+    `tokens` is its size when it was sent first, `sends` how often a model call sent it (for a producer of several
+    messages each one counts), `sent_tokens` what these calls paid for, of which `cached_tokens` were read from the
+    provider's cache. `cost_usd` is for all of them and `first_usd` for the first: the difference is what carrying it
+    cost. Costs are None where no price is known.
+    """
+
+    producer: Producer
+    tokens: float = 0.0
+    sends: int = 0
+    sent_tokens: float = 0.0
+    cached_tokens: float = 0.0
+    cost_usd: float | None = None
+    first_usd: float | None = None
+
+    @property
+    def carried_usd(self) -> float | None:
+        """What it cost to send it again after the first time."""
+        return None if self.cost_usd is None else max(self.cost_usd - (self.first_usd or 0.0), 0.0)
+
+
+class CarriedCost(Struct):
+    """The input of all model calls of a run, split over its producers, the dearest first.
+
+    `input_tokens` and `input_usd` are the sums over all calls; `unread_tokens` and `unread_usd` are the part of calls
+    whose messages cannot be read. `output_usd` is what the answers cost, `answers` what each did, by span id;
+    `unpriced` counts calls that have counts and no price. `needed` are pairs (earlier, later) of span ids of which data
+    shows that the later used what the earlier gave.
+    """
+
+    entries: list[CarriedEntry]
+    input_tokens: int = 0
+    input_usd: float | None = None
+    unread_tokens: int = 0
+    unread_usd: float = 0.0
+    output_usd: float | None = None
+    unpriced: int = 0
+    needed: list[tuple[SpanID, SpanID]] = []
+    answers: list[tuple[SpanID, float]] = []
+
+
+def carried_cost(trace: RecordedTrace, prices: PriceList | None = None) -> CarriedCost:
+    """The split for all model calls of a run.
+
+    Args:
+        trace: with its readers still open: the messages are read from them.
+        prices: without it there are tokens and no costs.
+    """
+    ledger = _Ledger(prices)
+    with gc_paused():
+        for process in trace.processes:
+            ledger.add(process)
+    return ledger.result()
+
+
+class _Paid(NamedTuple):
+    """The first `length` units of estimated weight were paid for, each unit with so much; `calls` calls end there."""
+
+    length: float
+    usd: float = 0.0
+    tokens: float = 0.0
+    cached: float = 0.0
+    calls: int = 0
+    priced: int = 0
+
+
+class _Node:
+    """One call in the tree of calls: the intervals of weight it added, and what it and those that extend it paid."""
+
+    __slots__ = ("above", "added", "ends", "kept", "noted", "paid", "start")
+
+    def __init__(self, above: _Node | None, kept: int) -> None:
+        self.above, self.kept = above, kept
+        self.start = above.end_of(kept) if above is not None else 0.0
+        self.ends: list[float] = []  # of the added elements of the message array
+        self.added: list[tuple[float, float, CarriedEntry]] = []
+        self.paid: list[_Paid] = []  # by length
+        self.noted = False  # what it added was paid for a first time
+
+    def end_of(self, count: int) -> float:
+        """Where the first `count` elements of this call end."""
+        node = self
+        while count <= node.kept:
+            if node.above is None:
+                return 0.0
+            if count == node.kept:
+                return node.start
+            node = node.above
+        return node.ends[min(count - node.kept, len(node.ends)) - 1] if node.ends else node.start
+
+
+class _Ledger:
+    """Charges the calls of one process after the other."""
+
+    def __init__(self, prices: PriceList | None) -> None:
+        self._prices = prices
+        self._entries: dict[object, CarriedEntry] = {}
+        self._inputs: list[float] = []
+        self._outputs: list[float] = []
+        self._found = CarriedCost([], needed=[], answers=[])
+
+    def result(self) -> CarriedCost:
+        found = self._found
+        found.entries = sorted(
+            (one for one in self._entries.values() if one.sends),
+            key=lambda one: (-(one.cost_usd or 0.0), -one.sent_tokens, one.producer.sort_key),
+        )
+        if self._inputs:
+            found.input_usd, found.output_usd = math.fsum(self._inputs), math.fsum(self._outputs)
+        return found
+
+    def add(self, process: RecordedProcess) -> None:
+        """Charge all calls of a process."""
+        reader = process.reader.sent()
+        producers = Producers(process)
+        nodes: dict[int, _Node] = {}
+        unread = dict(process.calls)
+        for snapshot in process.snapshots:
+            sent = reader.call(snapshot)
+            above = nodes.get(sent.prev) if sent is not None and sent.prev is not None else None
+            if sent is not None and sent.kept and above is None:
+                sent = reader.call(snapshot, whole=True)  # what it extends could not be read
+            if sent is None:
+                continue
+            span = unread.pop(snapshot.call, None) if snapshot.call is not None else None
+            node = nodes[snapshot.seq_num] = _Node(above, sent.kept)
+            self._place(node, sent, span, producers)
+        for span in unread.values():
+            if (bill := self._bill(span, 0)) is not None:
+                self._found.unread_tokens += bill.read
+                self._found.unread_usd += bill.usd
+        for node in reversed(nodes.values()):  # who extends comes before what it extends
+            _settle(node)
+        self._found.needed += producers.needed
+
+    def _place(self, node: _Node, sent: SentCall, span: Span | None, producers: Producers) -> None:
+        """Lay what a call added behind what it kept, and note what it paid."""
+        point = node.start
+        for producer, weight, closes in producers.of(sent, span):
+            node.added.append((point, point + weight, self._entry(producer)))
+            point += weight
+            if closes:
+                node.ends.append(point)
+        header = sent.tools + sent.system
+        bill = self._bill(span, header + point) if span is not None else None
+        if bill is None:
+            return
+        if not header + point:
+            self._found.unread_tokens += bill.read
+            self._found.unread_usd += bill.usd
+            return
+        # In the order in which providers put a prompt together: tools, system prompt, messages.
+        for producer, start, end in (
+            (producers.tool_definitions, 0.0, float(sent.tools)),
+            (producers.system_prompt, float(sent.tools), float(header)),
+        ):
+            if start < end:
+                entry = self._entry(producer)
+                if not entry.sends:
+                    bill.note_first(entry, start, end)
+                _charge(entry, [band for band in bill.bands if band.length > start], start, end)
+        up: _Node | None = node
+        while up is not None and not up.noted:  # also what a call that failed had added
+            for start, end, entry in up.added:
+                bill.note_first(entry, header + start, header + end)
+            up.noted, up = True, up.above
+        for band in bill.bands:
+            if band.length > header:
+                insort(node.paid, band._replace(length=band.length - header if band.calls == 0 else point))
+
+    def _bill(self, span: Span, weight: float) -> _Bill | None:
+        """What a call paid for its input, which has this estimated weight; None if it does not say. Adds it up."""
+        read = count_of(span, INPUT)
+        if read is None:
+            return None
+        rates = rates_of(span, self._prices, read) if self._prices is not None else None
+        bill = _Bill(span, read, weight, rates)
+        self._found.input_tokens += read
+        if rates is None:
+            self._found.unpriced += 1
+        else:
+            self._inputs.append(bill.usd)
+            answer = (count_of(span, OUTPUT) or 0) * rates.output + rates.request
+            self._outputs.append(answer)
+            self._found.answers.append((span.span_id, answer))
+        return bill
+
+    def _entry(self, producer: Producer) -> CarriedEntry:
+        entry = self._entries.get(producer.key)
+        if entry is None:
+            entry = self._entries[producer.key] = CarriedEntry(producer)
+        return entry
+
+
+class _Bill:
+    """What one call paid for its input, as payments for beginnings of the prompt that add up.
+
+    Cached tokens are the beginning, those written to the cache follow. `usd` is the sum, 0 without a price.
+    """
+
+    __slots__ = ("bands", "priced", "read", "scale", "usd")
+
+    def __init__(self, span: Span, read: int, weight: float, rates: Rates | None) -> None:
+        cached = min(count_of(span, CACHED) or 0, read)
+        written = min(count_of(span, CACHE_WRITE) or 0, read - cached)
+        self.read, self.priced = read, rates is not None
+        rates = rates or Rates(0.0, 0.0, 0.0, 0.0)
+        self.usd = cached * rates.cached + written * rates.cache_write + (read - cached - written) * rates.input
+        self.scale = scale = read / weight if weight else 0.0
+        self.bands: list[_Paid] = []
+        if scale:
+            if cached:
+                self.bands.append(_Paid(cached / scale, (rates.cached - rates.cache_write) * scale, cached=scale))
+            if cached or written:
+                self.bands.append(_Paid((cached + written) / scale, (rates.cache_write - rates.input) * scale))
+        self.bands.append(_Paid(weight, rates.input * scale, scale, 0.0, 1, int(self.priced)))
+
+    def note_first(self, entry: CarriedEntry, start: float, end: float) -> None:
+        """Something is sent for the first time: its size, and what that once cost."""
+        entry.tokens += (end - start) * self.scale
+        if self.priced:
+            usd = sum(max(min(band.length, end) - start, 0.0) * band.usd for band in self.bands)
+            entry.first_usd = (entry.first_usd or 0.0) + usd
+
+
+def _settle(node: _Node) -> None:
+    """Charge what a call added with all that was paid for it, and hand the rest to the call it extends."""
+    paid = node.paid
+    over = _Paid(0.0)  # all that reaches beyond the interval
+    for start, end, entry in reversed(node.added):
+        within = []
+        while paid and paid[-1].length > start:
+            band = paid.pop()
+            if band.length >= end:
+                over = _both(over, band)
+            else:
+                within.append(band)
+        _charge(entry, [over._replace(length=end), *within], start, end)
+        for band in within:
+            over = _both(over, band)
+    while paid and paid[-1].length > node.start:
+        over = _both(over, paid.pop())
+    above = node.above
+    if above is None:
+        return
+    if over.tokens or over.usd or over.cached:
+        insort(paid, over._replace(length=node.start))
+    if len(paid) > len(above.paid):
+        paid, above.paid = above.paid, paid
+    for band in paid:
+        insort(above.paid, band)
+    node.paid = []
+
+
+def _both(one: _Paid, other: _Paid) -> _Paid:
+    return _Paid(
+        one.length,
+        one.usd + other.usd,
+        one.tokens + other.tokens,
+        one.cached + other.cached,
+        one.calls + other.calls,
+        one.priced + other.priced,
+    )
+
+
+def _charge(entry: CarriedEntry, bands: list[_Paid], start: float, end: float) -> None:
+    """Charge what was paid for an interval."""
+    usd = 0.0
+    priced = 0
+    for band in bands:
+        part = min(band.length, end) - start
+        usd += part * band.usd
+        entry.sent_tokens += part * band.tokens
+        entry.cached_tokens += part * band.cached
+        entry.sends += band.calls
+        priced += band.priced
+    if priced:
+        entry.cost_usd = (entry.cost_usd or 0.0) + usd

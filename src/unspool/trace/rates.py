@@ -1,0 +1,67 @@
+"""What tokens cost: the form in which prices come into the analyses, which know no price list themselves."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from msgspec import Struct
+
+from unspool.trace.names import MODEL, ORIGIN, PROVIDER, REQUEST_MODEL, text_of
+from unspool.trace.spans import Span
+
+__all__ = ["PriceList", "Rates", "rates_of"]
+
+_NOT_SENT: Final = ("served", "edited")  # answers that came from a recording or from a person, and cost nothing
+
+
+class Rates(Struct, frozen=True):
+    """US dollars for one token of each kind, for one call of one model, and for the call itself (`request`).
+
+    `cached` tokens were read from the provider's prompt cache, `cache_write` tokens written to it.
+    """
+
+    input: float
+    output: float
+    cached: float
+    cache_write: float
+    request: float = 0.0
+
+    def cost(self, input_tokens: int, output_tokens: int, cached: int = 0, cache_write: int = 0) -> float | None:
+        """US dollars for one call; None if the counts contradict each other.
+
+        Args:
+            input_tokens: all of them; `cached` and `cache_write` are among them.
+        """
+        rest = input_tokens - cached - cache_write
+        if rest < 0 or min(output_tokens, cached, cache_write) < 0:
+            return None
+        read = rest * self.input + cached * self.cached + cache_write * self.cache_write
+        return read + output_tokens * self.output + self.request
+
+
+class PriceList(Protocol):
+    """Gives the rates of a model."""
+
+    def __call__(self, vendor: str, model: str, at_ns: int, input_tokens: int) -> Rates | None:
+        """The rates for a call, None where no price is known.
+
+        Args:
+            vendor: as in `/dev/llm/<vendor>/<model>`; "" if unknown.
+            at_ns: when the call was made, ns of the Unix epoch, 0 for now: prices change.
+            input_tokens: of this call: some models cost more for long prompts.
+        """
+
+
+def rates_of(span: Span, prices: PriceList, input_tokens: int) -> Rates | None:
+    """The rates of a model call by what its span says; None if the model has no known price.
+
+    The answer names the exact version of the model; a gateway may answer with a name of its own, so what was asked for
+    is tried too.
+    """
+    if span.attributes.get(ORIGIN) in _NOT_SENT:
+        return Rates(0.0, 0.0, 0.0, 0.0)
+    vendor = text_of(span, PROVIDER)
+    for model in dict.fromkeys((text_of(span, MODEL), text_of(span, REQUEST_MODEL))):
+        if model and (rates := prices(vendor, model, span.start_time_ns, input_tokens)) is not None:
+            return rates
+    return None
