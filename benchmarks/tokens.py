@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import yaml
 from msgspec import structs
 
-from unspool.context.calibrate import Counted, calibrate, plausible_exact
-from unspool.events import Context, CtxMessage
+from unspool.context.calibrate import Counted, answer_tokens, calibrate
+from unspool.events import Context, CtxMessage, Usage
 from unspool.providers import PROVIDERS, match
 from unspool.text import dump_json
 from unspool.tokens import estimate_message, estimate_tokens, estimate_tool
@@ -92,7 +92,7 @@ def cassettes() -> Iterator[list[Call]]:
         except yaml.YAMLError:
             continue
         run = []
-        answers: dict[str, float] = {}
+        answers: dict[str, Usage] = {}
         for one in document.get("interactions", ()):
             found = _exchange(one["request"], one["response"])
             if found is not None:
@@ -104,7 +104,7 @@ def cassettes() -> Iterator[list[Call]]:
 
 def _exchange(
     request: dict[str, Any], response: dict[str, Any]
-) -> tuple[Context, int | None, int, dict[str, float]] | None:
+) -> tuple[Context, int | None, int, dict[str, Usage]] | None:
     provider = match(request.get("method", "POST"), request["uri"])
     if provider is None:
         return None
@@ -116,11 +116,9 @@ def _exchange(
     said = provider.parse_response(request["uri"], answer, kind[0] if isinstance(kind, list) else kind, status, True)
     if context.partial is not None:
         return None
-    known = {}
+    known: dict[str, Usage] = {}
     if said.usage is not None and said.usage.output_tokens:
-        known[_said_key(said.text, [call.name for call in said.tool_calls])] = float(
-            said.usage.output_tokens - (said.usage.reasoning_tokens or 0)
-        )
+        known[_said_key(said.text, [call.name for call in said.tool_calls])] = said.usage
     return context, said.usage.input_tokens if said.usage else None, len(body), known
 
 
@@ -137,7 +135,7 @@ def _bytes(message: dict[str, Any]) -> bytes:
     return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
 
 
-def _counted(context: Context, tokens: int | None, answers: dict[str, float]) -> Counted:
+def _counted(context: Context, tokens: int | None, answers: dict[str, Usage]) -> Counted:
     tools = sum(map(estimate_tool, context.tools))
     system = context.system_prompt or ""
     head = (context.provider, context.model, system, dump_json(context.tools))
@@ -146,8 +144,9 @@ def _counted(context: Context, tokens: int | None, answers: dict[str, float]) ->
     for place, message in enumerate(context.messages):
         weight: float = estimate_message(message)
         key = _said_key(message.content, [call.name for call in message.tool_calls or ()])
-        known = answers.get(key) if message.role == "assistant" else None
-        if known is not None and plausible_exact(known, weight):
+        usage = answers.get(key) if message.role == "assistant" else None
+        known = usage and answer_tokens(message, weight, usage.output_tokens, usage.reasoning_tokens, context.provider)
+        if known:
             exact += known
         else:
             parts[place, dump_json(message)] = weight

@@ -15,7 +15,15 @@ import msgspec
 
 from unspool.events import CtxMessage, Part, ToolDef
 
-__all__ = ["MESSAGE_TOKENS", "PartKind", "apportion", "estimate_message", "estimate_parts", "estimate_tokens", "estimate_tool"]
+__all__ = [
+    "MESSAGE_TOKENS",
+    "PartKind",
+    "apportion",
+    "estimate_message",
+    "estimate_parts",
+    "estimate_tokens",
+    "estimate_tool",
+]
 
 PartKind: TypeAlias = Literal["text", "tool_call", "image", "reasoning", "other"]
 
@@ -94,7 +102,12 @@ def _part_tokens(part: Part) -> int:
 
 def estimate_tool(tool: ToolDef) -> int:
     """Tokens of a tool definition: models see a signature of it, not the JSON of the schema."""
-    return _TOOL_TOKENS + estimate_tokens(tool.name) + estimate_tokens(tool.description or "") + _schema_tokens(tool.schema)
+    return (
+        _TOOL_TOKENS
+        + estimate_tokens(tool.name)
+        + estimate_tokens(tool.description or "")
+        + _schema_tokens(tool.schema)
+    )
 
 
 def _schema_tokens(schema: Any, depth: int = 0) -> int:

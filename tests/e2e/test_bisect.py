@@ -91,6 +91,14 @@ def test_the_call_that_decided_is_found(home: Home) -> None:
         assert unspool.load(record, store=home.store).metadata.forked_at == verdict["decisive"]["seq_num"]
 
 
+def test_more_samples_confirm_it(home: Home) -> None:
+    few = home.json("-n", "2", "--calls", "3-4")
+    more = home.json("-n", "2", "--calls", "3-4", "--confirm")
+    assert few["decisive"]["good"] + few["decisive"]["bad"] == 2
+    assert more["decisive"]["good"] + more["decisive"]["bad"] == 8
+    assert more["decisive"]["low"] > few["decisive"]["low"]
+
+
 def test_every_call_and_the_text(home: Home) -> None:
     done = home.bisect("--yes", "--all", "-n", "2")
     assert done.code == 0, done.stderr
@@ -154,7 +162,9 @@ def test_the_planted_bug_of_the_demo(tmp_path: Path) -> None:
 
         unspool("run", "-q", "--", sys.executable, "-m", "unspool.demo.agent")
         check = 'grep -q "^ANSWER: refund 355.32 USD"'
-        done = unspool("bisect", "last", "--check", check, "--live-tools", "*", "--calls", "9-11", "--yes", "--json")
+        done = unspool(
+            "bisect", "last", "--check", check, "--live-tools", "*", "--calls", "9-11", "--yes", "--json", "-n", "2"
+        )
     verdict = json.loads(done.stdout)
     assert verdict["decisive"]["label"] == 'calculate({"expression": "(249.00 + 80.00) * 1.25"})'
     assert verdict["settled"]["call"] == verdict["decisive"]["call"] + 1

@@ -77,3 +77,27 @@ def test_a_command_without_python_is_refused(tmp_path: Path) -> None:
     result = run(command, environment(None), cwd=tmp_path)
     assert result.code == 2
     assert "nothing was recorded" in result.stderr.decode()
+
+
+SETS = AGENT + 'ask(" ".join({"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"}))\n'
+
+
+def test_the_order_of_sets_is_pinned_and_said(tmp_path: Path) -> None:
+    result = doctor(tmp_path, SETS, "--json")
+    document = json.loads(result.stdout)
+    assert document["reproducible"], result.stderr.decode()
+    assert 0 < int(document["hash_seed"]) < 2**32
+    report = doctor(tmp_path, SETS).stderr.decode()
+    assert "the order of sets of strings (PYTHONHASHSEED=" in report
+
+
+def test_without_pins_another_order_of_words_is_named_for_what_it_is(tmp_path: Path) -> None:
+    """Ten words come in the same order twice once in three million times."""
+    document = json.loads(
+        doctor(
+            tmp_path, SETS.replace("datetime.datetime.now()", "datetime.date(2026, 1, 2)"), "--no-pin", "--json"
+        ).stdout
+    )
+    [finding] = [one for one in document["findings"] if one["breaks"]]
+    assert any(text.startswith("order: ") and "hash seed" in text for text in finding["why"])
+    assert document["hash_seed"] is None

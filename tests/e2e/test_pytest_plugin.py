@@ -380,6 +380,11 @@ def test_the_settings_move_the_cassettes(tmp_path):
     assert [path.name for path in (folder / "tapes" / "test_agent").iterdir()] == ["test_one_call.unspool.json"]
 
 
+def test_a_fixture_of_the_same_name_that_a_project_has_is_left_alone(tmp_path):
+    tests = "import pytest\n@pytest.fixture\ndef replay(): return 7\ndef test_it(replay): assert replay == 7\n"
+    assert replay(make(tmp_path, tests)).outcomes == {"test_it": "passed"}
+
+
 def test_under_unspool_run_the_cassette_is_served_all_the_same(recorded):
     store = recorded / "outer"
     report = replay(

@@ -171,6 +171,8 @@ class AgentProcess:
             "launched": self.lineage.launched,
             "launched_in": self.lineage.launched_in,
         }
+        if self.lineage.forked_at is not None and (edits := _edits_of_fork()):
+            fields["extra"] = {"edits": edits}
         return Recorder(store.records, store.next_pid(), self.intent, fields=fields)
 
     def child_lineage(self, parent_span: str | None = None) -> Lineage:
@@ -322,6 +324,20 @@ class AgentProcess:
             with guard:
                 os.close(fd)
         self._side_files.clear()
+
+
+def _edits_of_fork() -> dict[str, Any]:
+    """What the fork under way changes, in short: `unspool log` shows it."""
+    from unspool.capture.serve import stage
+
+    rerun = stage()
+    edits = rerun.plan.edits if rerun is not None else None
+    if not edits:
+        return {}
+    found = {name: edits[name] for name in ("set_system", "model", "params", "changes") if edits.get(name)}
+    if edits.get("response") is not None:
+        found["response"] = True  # the whole answer is in the recording
+    return found
 
 
 def own_command() -> list[str]:

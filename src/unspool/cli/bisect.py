@@ -53,6 +53,11 @@ _CONFIRMATIONS: Final = 3  # rounds of more samples at the two calls that matter
     show_default=True,
     help="Forks at each call that is tried.",
 )
+@click.option(
+    "--confirm",
+    is_flag=True,
+    help="Sample the two calls that matter on, until chance is excluded (3 more rounds at most).",
+)
 @click.option("--calls", metavar="A-B", help="Search only these model calls.  [default: all]")
 @click.option(
     "--all", "every", is_flag=True, help="Try every call instead of searching: the whole curve, at its price."
@@ -70,6 +75,7 @@ def bisect(  # noqa: PLR0917 - an option each
     recording: str,
     check: str,
     samples: int,
+    confirm: bool,
     calls: str | None,
     every: bool,
     live_tools: tuple[str, ...],
@@ -105,7 +111,7 @@ def bisect(  # noqa: PLR0917 - an option each
         bisection = Bisection(candidates, samples)
         note("unspool: " + format_bisection_plan(bisection))
         _ask(yes)
-        search.run(bisection, every=every)
+        search.run(bisection, every=every, confirm=confirm)
     finally:
         for reader in readers:
             reader.close()
@@ -227,16 +233,15 @@ class _Search:
                 f"The check got its standard output: unspool show {record_id}"
             )
 
-    def run(self, bisection: Bisection, *, every: bool) -> None:
+    def run(self, bisection: Bisection, *, every: bool, confirm: bool) -> None:
         """Fork until the call is found, or a limit is reached."""
         if every:
             for candidate in reversed(bisection.candidates):
                 if not self.stopped:
                     self.probe(bisection, candidate)
-            return
         while not self.stopped and (following := bisection.next_candidate()) is not None:
             self.probe(bisection, following)
-        for _ in range(_CONFIRMATIONS):
+        for _ in range(_CONFIRMATIONS if confirm else 0):
             verdict = bisection.verdict()
             if self.stopped or verdict.is_confirmed or verdict.decisive is None or verdict.settled is None:
                 return

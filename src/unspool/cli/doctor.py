@@ -71,9 +71,9 @@ def doctor(
         readers = [stack.enter_context(reader) for reader in open_tree(place, first.record_id)]
         plan, offers = make_plan(readers, **rules)
     outcome = supervise(place, plan, offers, stdout=stdout)
-    diagnosis = diagnose(outcome, [Path(source.path) for source in plan.sources])
+    diagnosis = diagnose(outcome, [Path(source.path) for source in plan.sources], pin=plan.pin)
     if as_json:
-        findings = {"findings": diagnosis.findings, "pinned": diagnosis.pinned}
+        findings = {"findings": diagnosis.findings, "pinned": diagnosis.pinned, "hash_seed": diagnosis.hash_seed}
         document = {"reproducible": diagnosis.reproducible, **findings, "outcome": outcome_document(outcome)}
         put(dump_json(document))
     else:

@@ -23,6 +23,7 @@ from unspool.replay.forkplan import ForkPlan
 from unspool.replay.rerun import Outcome
 from unspool.serving.offers import make_plan, open_tree
 from unspool.serving.plan import Offer
+from unspool.serving.tools import is_allowed_live
 from unspool.store import Store
 from unspool.text import show_text
 
@@ -197,7 +198,8 @@ def _tools_after(readers: Sequence[RecordReader], how: Running) -> str:
     """
     if how.is_allowed:
         return "run"
-    names = [name for name in _tools(readers) if "*" not in how.live_tools and name not in how.live_tools]
+    paths = [path for path in _tools(readers) if not is_allowed_live(path, how.live_tools)]
+    names = [path.rpartition("/")[2] for path in paths]
     if not names:
         return "refuse"
     said = ", ".join(show_text(name) for name in names)
@@ -214,14 +216,14 @@ def _tools_after(readers: Sequence[RecordReader], how: Running) -> str:
 
 
 def _tools(readers: Sequence[RecordReader]) -> list[str]:
-    """Names of the tools that ran in a recorded run, each once."""
-    names: dict[str, None] = {}
+    """Device paths of the tools that ran in a recorded run, each once."""
+    paths: dict[str, None] = {}
     for reader in readers:
         for event in reader.bare_events():
             path = event.syscall.args.get("path") if event.syscall is not None else None
             if isinstance(path, str) and path.startswith(_TOOL_PREFIXES):
-                names[path.rpartition("/")[2]] = None
-    return list(names)
+                paths[path] = None
+    return list(paths)
 
 
 def _used_up(how: Running, spent: Spent) -> str | None:

@@ -9,6 +9,7 @@ import click
 from unspool.cli import amounts
 from unspool.cli.options import Command, json_option, store_option
 from unspool.cli.removal import remove_leftovers, remove_recordings, size_of
+from unspool.cli.rerunfolders import remove_left_reruns
 from unspool.cli.runs import Run, runs
 from unspool.cli.terminal import put
 from unspool.errors import UsageError
@@ -42,7 +43,8 @@ def gc(keep: int | None, older_than: float | None, dry_run: bool, store: str | N
     """Remove old recordings.
 
     A run is a recording with those of all the processes it started; it goes or stays as a whole, and stays while any of
-    them is running. With both options a run must be old and not among the newest N to go.
+    them is running. With both options a run must be old and not among the newest N to go. What reruns that were killed
+    left behind goes too.
 
     \b
         unspool gc --keep 100
@@ -58,6 +60,7 @@ def gc(keep: int | None, older_than: float | None, dry_run: bool, store: str | N
         remove_leftovers(place)
         if going:
             remove_recordings(place, [one for run in going for one in run.records])
+        remove_left_reruns(place)
     if as_json:
         removed = [
             {

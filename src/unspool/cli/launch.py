@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -110,7 +111,7 @@ class Launch:
             fields |= lineage or {}
             told = Lineage(store=str(store.path), trace_id=self.trace_id, intent=name, audit=list(audit), **fields)
             self.env |= variables(told, self.env.get("PYTHONPATH"))
-            self.env |= _msgspec_folder()
+            self.env |= _msgspec_folder() | _hash_seed(self.env)
         self.first_pid = _last_pid(store) + 1
         self._foreign: set[str] = set()
         self._ended: dict[str, RecordMetadata] = {}
@@ -306,6 +307,16 @@ def _last_pid(store: Store) -> int:
         return int(text) if text.isdigit() else 0
     except (OSError, ValueError):
         return 0
+
+
+def _hash_seed(environ: Mapping[str, str]) -> dict[str, str]:
+    """A hash seed where the command has none: as random as Python's own, but recorded with its environment.
+
+    The order of a set of strings hangs on it, and with it every prompt that is made from one: a rerun gets it again.
+    """
+    if environ.get("PYTHONHASHSEED") not in {None, "", "random"}:
+        return {}
+    return {"PYTHONHASHSEED": str(1 + secrets.randbelow(2**32 - 1))}  # 0 would turn hash randomization off
 
 
 def _msgspec_folder() -> dict[str, str]:

@@ -45,18 +45,21 @@ class Restart:
     surroundings: Surroundings = field(default_factory=Surroundings)
 
 
-def restart(metadata: RecordMetadata, argv: Sequence[str] | None = None) -> Restart:
+def restart(metadata: RecordMetadata, argv: Sequence[str] | None = None, *, pin: bool = True) -> Restart:
     """The command of a recording as it can be started now.
 
     Args:
         metadata: of the first process of the recorded run.
         argv: a command to start in its place.
+        pin: give it the hash seed it had, on which the order of sets hangs; else that of now.
 
     Raises:
         UsageError: the recording has no command, or its working directory or program is gone.
     """
     about = Surroundings()
     environ = _environment(metadata, about)
+    if not pin:
+        environ["PYTHONHASHSEED"] = os.environ.get("PYTHONHASHSEED", "random")
     cwd = _working_directory(metadata)
     if cwd is not None:
         environ["PWD"] = cwd

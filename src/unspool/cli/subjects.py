@@ -105,9 +105,9 @@ def _records(store: Store, text: str) -> tuple[str, list[RecordMetadata], list[S
         return trace_id, records, SpanReader(store.traces).read_trace(trace_id)
     if address.point is not None:
         raise UsageError(f"{text} is a point in a recording; give the recording alone: {address.record_id}")
-    root = next((one for one in newest_first(store) if one.record_id == address.record_id), None)
-    if root is None:
-        raise RecordingNotFound(text, store.records)
+    with RecordReader(address.record_dir, live=True) as reader:
+        root = reader.metadata
+    root.record_id = address.record_id  # a copied recording has its folder's name
     return root.record_id, [root, *descendants(store, root.record_id)], []
 
 

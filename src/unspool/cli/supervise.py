@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ import click
 
 from unspool.cli.launch import Launch
 from unspool.cli.removal import remove_recordings
+from unspool.cli.rerunfolders import hold_lock, mark_kept
 from unspool.cli.restart import restart
 from unspool.cli.stopping import stop_processes
 from unspool.cli.terminal import note
@@ -65,9 +67,10 @@ def supervise(
     """
     with RecordReader(Path(plan.sources[0].path), live=True) as reader:
         source = reader.metadata
-    how = restart(source, argv)
+    how = restart(source, argv, pin=plan.pin)
     _check_capture(how.argv)
     folder = prepare(store, plan, offers)
+    lock = hold_lock(folder)
     lineage: dict[str, Any] = {"rerun": str(folder.absolute())}
     if forked_at is None:
         lineage["rerun_of"] = plan.root
@@ -96,9 +99,12 @@ def supervise(
         _keep_edits(store, plan, outcome)
         if outcome.status == "identical" and not keep:
             outcome.kept = not _remove(store, records)
+        if keep:
+            mark_kept(folder, outcome.rerun)
     finally:
         if not keep:
             remove_folder(folder)
+        os.close(lock)
     outcome.folder = str(folder) if keep else None
     return outcome
 

@@ -17,7 +17,9 @@ from typing import Final
 
 from msgspec import Struct
 
-__all__ = ["Calibration", "Counted", "calibrate"]
+from unspool.events import CtxMessage
+
+__all__ = ["Calibration", "Counted", "answer_tokens", "calibrate"]
 
 # Tokens of an estimated one, and how many estimated tokens that is worth as evidence. Claude's recent tokenizers make
 # more tokens of English and code than the weights in `unspool.tokens` say.
@@ -74,9 +76,22 @@ class Calibration(Struct, frozen=True):
     predicted: list[int]
 
 
-def plausible_exact(exact: float | None, estimate: float) -> bool:
-    """Whether an answer's own count can be that of the message which repeats it."""
-    return exact is not None and _PLAUSIBLE[0] * estimate <= exact <= _PLAUSIBLE[1] * estimate + 16
+def answer_tokens(
+    message: CtxMessage, estimate: float, output: int | None, reasoning: int | None, provider: str | None
+) -> float | None:
+    """Tokens of an answer that is sent again, by its own count; None if that cannot be the count of this message.
+
+    Args:
+        output: as the provider counted the answer, with `reasoning` among it. Reasoning is counted again where it is
+            sent again, and with Gemini, whose answers carry it along in a signature.
+    """
+    if output is None:
+        return None
+    said = output - (reasoning or 0)
+    if not _PLAUSIBLE[0] * estimate <= said <= _PLAUSIBLE[1] * estimate + 16:
+        return None
+    is_resent = provider == "gemini" or any(part.kind == "reasoning" for part in message.parts or ())
+    return float(output if is_resent else said)
 
 
 def calibrate(calls: Sequence[Counted]) -> Calibration:
@@ -84,9 +99,7 @@ def calibrate(calls: Sequence[Counted]) -> Calibration:
     known = [index for index, call in enumerate(calls) if call.tokens]
     scale, pairs = _fit(calls, known)
     unseen = _unseen(calls, known, scale)
-    predicted = [
-        call.tokens or _predict(calls, known, index, scale, unseen) for index, call in enumerate(calls)
-    ]
+    predicted = [call.tokens or _predict(calls, known, index, scale, unseen) for index, call in enumerate(calls)]
     errors = [
         abs(_predict(calls, _neighbours(known, place), index, scale, unseen) - (calls[index].tokens or 0))
         / (calls[index].tokens or 1)

@@ -51,10 +51,20 @@ class Verdict(Struct, frozen=True):
     leak: Leak | None = None
 
 
-class _Replacement(Struct, frozen=True):
+class Replacement(Struct, frozen=True):
+    """What took the place of a message: the index of a later one, and how."""
+
     by: int
     leak: Leak
     reason: str
+
+
+class Examined(Struct, frozen=True):
+    """What is known of each message: the verdict, the outputs that refer to it, and what took its place."""
+
+    verdicts: list[Verdict]
+    uses: list[list[Use]]
+    replaced: dict[int, Replacement]
 
 
 def is_tool_result(message: CtxMessage) -> bool:
@@ -89,7 +99,7 @@ def _outputs_after(messages: Sequence[CtxMessage]) -> list[int]:
 
 
 def _verdict(
-    index: int, message: CtxMessage, uses: list[Use], passed: list[int], replaced: _Replacement | None
+    index: int, message: CtxMessage, uses: list[Use], passed: list[int], replaced: Replacement | None
 ) -> Verdict:
     if message.role in INSTRUCTION_ROLES:
         return Verdict("active", "instructions hold for the whole run")
@@ -166,12 +176,12 @@ _HEAT: Final = {"leaked": 0, "cold": 1, "warm": 2, "active": 3}
 # --- results that another one makes needless -------------------------------------------------------------------------
 
 
-def _replacements(messages: Sequence[CtxMessage], calls: Sequence[ToolCall | None]) -> dict[int, _Replacement]:
+def _replacements(messages: Sequence[CtxMessage], calls: Sequence[ToolCall | None]) -> dict[int, Replacement]:
     """Results whose place a later one took: the same call again, or the same content from another call.
 
     The later one stays: it is what the model reads nearest, and the newest state.
     """
-    replaced: dict[int, _Replacement] = {}
+    replaced: dict[int, Replacement] = {}
     by_call: dict[tuple[str, str], int] = {}
     by_content: dict[bytes, int] = {}
     for index, message in enumerate(messages):
@@ -186,13 +196,13 @@ def _replacements(messages: Sequence[CtxMessage], calls: Sequence[ToolCall | Non
                 continue
             if earlier is not None:
                 reason = f"superseded: {call.name} was called again, message {index}"
-                replaced[earlier] = _Replacement(index, "superseded", reason)
+                replaced[earlier] = Replacement(index, "superseded", reason)
             by_call[key] = index
         if (digest := _digest(message)) is not None:
             earlier = by_content.get(digest)
             if earlier is not None:
                 reason = f"duplicate: message {index} holds the same"
-                replaced.setdefault(earlier, _Replacement(index, "duplicate", reason))
+                replaced.setdefault(earlier, Replacement(index, "duplicate", reason))
             by_content[digest] = index
     return replaced
 

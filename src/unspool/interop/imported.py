@@ -2,6 +2,7 @@
 
 Instants are nanoseconds of the Unix epoch, durations nanoseconds; both are None where the file does not say. What a
 file leaves out is listed in words in `Process.missing`: it is shown as missing and never made up.
+Where it gives an order and no times, `offset` is the place in that order, counted in nanoseconds from the start.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class ModelCall(Struct):
     partial: str | None = None
     started_ns: int | None = None
     duration: int | None = None
+    offset: int | None = None
     ttft: int | None = None
     request_id: str | None = None
     span: str | None = None
@@ -50,6 +52,7 @@ class ToolUse(Struct):
     mcp: bool = False
     started_ns: int | None = None
     duration: int | None = None
+    offset: int | None = None
     span: str | None = None
     parent_span: str | None = None
 
@@ -63,6 +66,7 @@ class Step(Struct):
     err: str = ""
     started_ns: int | None = None
     duration: int | None = None
+    offset: int | None = None
     span: str | None = None
     parent_span: str | None = None
 

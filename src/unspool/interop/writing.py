@@ -139,8 +139,12 @@ class _Writing:
             call=self._calls or None,
             step=self._calls or None,
             task="0",
-            parent_span_id=(item.parent_span or _AGENT) if item is not None else None,
+            parent_span_id=self._above(item) if item is not None else None,
         )
+
+    def _above(self, item: Item) -> str:
+        # A recording's own short ids are made whole on reading, ids that came with the file are whole already.
+        return item.parent_span or (_AGENT if item.span is None else self._base + _AGENT)
 
     def _state(self, before: str, after: str, reason: str) -> None:
         event = RecordEvent(
@@ -158,6 +162,8 @@ class _Writing:
         span = item.span or f"{self._numbers:08x}"
         if item.started_ns is not None and self._began is not None:
             at = max(item.started_ns - self._began, 0)
+        elif item.offset is not None:
+            at = item.offset
         else:
             at = self._clock  # right behind what came before: only the order is known
         self._clock = max(self._clock, at + (item.duration or 0))

@@ -158,8 +158,14 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
 
 
 def _is_ours(item: pytest.Item) -> bool:
-    wanted = item.get_closest_marker("unspool") is not None or "replay" in getattr(item, "fixturenames", ())
+    wanted = item.get_closest_marker("unspool") is not None or _uses_our_fixture(item)
     return wanted and item.config.getoption("--unspool") != "off"
+
+
+def _uses_our_fixture(item: pytest.Item) -> bool:
+    """Whether the test asks for `replay`, and that is ours: a project may have had a fixture of this name before."""
+    found = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {}).get("replay", ())
+    return any(getattr(one.func, "__module__", None) == __name__ for one in found[-1:])
 
 
 def _start(item: pytest.Item) -> None:

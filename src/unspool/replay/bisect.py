@@ -233,4 +233,4 @@ def _reason(decisive: Probe | None, settled: Probe | None, is_exact: bool, is_co
         f"The answer of call {call} decided: asked afresh there, the run can come out right; from call {after} on it "
         "did not."
     )
-    return found if is_confirmed else found + " Too few samples to exclude chance; try more with -n."
+    return found if is_confirmed else found + " Too few samples to exclude chance: add --confirm, or more with -n."

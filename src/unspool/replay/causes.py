@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from unspool.text import display_value, quote, show_text
 
 __all__ = ["Cause", "Change", "find_causes"]
 
-Kind = Literal["missing", "inserted", "concurrency", "tool", "clock", "random", "number", "code", "unknown"]
+Kind = Literal["missing", "inserted", "concurrency", "tool", "clock", "random", "number", "order", "code", "unknown"]
 
 _SHOWN: Final = 60  # code points of a value in the evidence
 _NONDET_READ_MAX: Final = 8 << 20  # bytes of nondet.jsonl searched for where a value came from
@@ -41,8 +42,8 @@ class Cause(Struct, frozen=True):
     Attributes:
         kind: `missing`: the program left a recorded call out. `inserted`: it made one more. `concurrency`: the same
             request was made in another place or order. `tool`: a tool's result changed. `clock`, `random`: what differs
-            looks like a time, or like something drawn. `number`: only numbers differ. `code`: the program was changed.
-            `unknown`: nothing points anywhere.
+            looks like a time, or like something drawn. `number`: only numbers differ. `order`: the words are the same,
+            in another order. `code`: the program was changed. `unknown`: nothing points anywhere.
         evidence: what says so.
     """
 
@@ -87,6 +88,7 @@ def find_causes(
         _inserted(entry, asked, expected, scene),
         _tool(changes, scene),
         *_looks(changes, scene, reader),
+        _order(changes, scene, reader),
     ]
     found.append(_code(entry, expected, reader))
     nothing = Cause("unknown", ["nothing in the recording or the program's files says why"])
@@ -294,6 +296,25 @@ def _looks(changes: Sequence[Change], scene: Scene, reader: RecordReader) -> Ite
     if pairs := found.get("number"):
         more = "a measured duration (those are never pinned), a count, or a number drawn"
         yield Cause("number", [*_shown(pairs), *([more] if scene.plan.pin else [more, _NOT_PINNED])])
+
+
+def _order(changes: Sequence[Change], scene: Scene, reader: RecordReader) -> Cause | None:
+    """The same words in another order: a set was written out."""
+    mixed = [one for one in changes if one.before != one.after and _words(one.before) == _words(one.after)]
+    if not mixed:
+        return None
+    seed = (reader.metadata.env or {}).get("PYTHONHASHSEED")
+    if not scene.plan.pin:
+        why = "the order of a set of strings hangs on the hash seed, which is not that of the recording (--no-pin)"
+    elif seed is None:
+        why = "the order of a set of strings hangs on the hash seed, which was not recorded (PYTHONHASHSEED)"
+    else:
+        why = "the order of files in a folder, of threads or of sets of plain objects is never pinned: sort it"
+    return Cause("order", [f"{mixed[0].where} has the same words in another order", why])
+
+
+def _words(text: str) -> list[str]:
+    return sorted(re.findall(r"\w+", text))
 
 
 _NOT_PINNED: Final = "clock and random numbers are not those of the recording (--no-pin)"

@@ -10,6 +10,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct, field
 
+from unspool.recording.reader import RecordReader
 from unspool.replay.causes import Cause
 from unspool.replay.nearest import Recorded
 from unspool.replay.rerun import Outcome
@@ -64,6 +65,7 @@ class Diagnosis(Struct):
         reproducible: whether the rerun was identical.
         findings: what is in the way, what broke the rerun first.
         pinned: noise that is neutralised.
+        hash_seed: the recorded one, that the order of sets of strings hangs on; None where it is not pinned.
         outcome: of the rerun.
     """
 
@@ -71,6 +73,7 @@ class Diagnosis(Struct):
     findings: list[Finding]
     pinned: list[Pinned]
     outcome: Outcome
+    hash_seed: str | None = None
 
 
 class _Read(Struct):
@@ -78,16 +81,25 @@ class _Read(Struct):
     at: str | None = None
 
 
-def diagnose(outcome: Outcome, recorded: Sequence[Path]) -> Diagnosis:
+def diagnose(outcome: Outcome, recorded: Sequence[Path], *, pin: bool = True) -> Diagnosis:
     """Findings of a rerun, and the noise that was neutralised.
 
     Args:
         outcome: of the rerun.
-        recorded: folders of the recordings that it was served from.
+        recorded: folders of the recordings that it was served from, the first process first.
+        pin: whether clock, random numbers and the hash seed were given as recorded.
     """
     findings = [*_findings(outcome)]
     findings.sort(key=lambda one: not one.breaks)
-    return Diagnosis(outcome.status == "identical", findings, _pinned(recorded), outcome)
+    pinned, seed = (_pinned(recorded), _hash_seed(recorded)) if pin else ([], None)
+    return Diagnosis(outcome.status == "identical", findings, pinned, outcome, seed)
+
+
+def _hash_seed(recorded: Sequence[Path]) -> str | None:
+    if not recorded:
+        return None
+    with RecordReader(recorded[0], live=True) as reader:
+        return (reader.metadata.env or {}).get("PYTHONHASHSEED")
 
 
 def _findings(outcome: Outcome) -> Iterator[Finding]:
@@ -173,13 +185,15 @@ def format_diagnosis(diagnosis: Diagnosis, color: bool = False) -> str:
         lines += ["", "What happened for real again, and may give something else each time:"]
         for finding in others[:_LISTED]:
             lines += _finding(finding)
-    if diagnosis.pinned:
+    if diagnosis.pinned or diagnosis.hash_seed is not None:
         lines += ["", "Pinned, fine under unspool (recorded, and given again):"]
         for noise in diagnosis.pinned[:_LISTED]:
             times = "once" if noise.count == 1 else f"{noise.count} times"
             lines.append(f"  {show_text(noise.what)}{_at(noise.at)}, {times}")
         if len(diagnosis.pinned) > _LISTED:
             lines.append(f"  … and {len(diagnosis.pinned) - _LISTED} more places")
+        if diagnosis.hash_seed is not None:
+            lines.append(f"  the order of sets of strings (PYTHONHASHSEED={show_text(diagnosis.hash_seed, 20)})")
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,492 @@
+"""The contexts of a run as blocks: each message once, with the calls whose prompts held it.
+
+A block is one message (or the system prompt, or one tool's definition). Calls refer to blocks; the same message sent
+again is the same block, also when the history before it was cut or its cache mark moved. The work is in the text that
+is new with each call.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+from msgspec import Struct
+
+from unspool.context.calibrate import Calibration, Counted, answer_tokens, calibrate
+from unspool.context.temperature import is_tool_result
+from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES
+from unspool.events import CtxMessage, LLMResponseData, RecordEvent, ToolCall, ToolDef
+from unspool.providers import PROVIDERS
+from unspool.recording.reader import RecordReader
+from unspool.recording.sent import SentCall, SentMessage, SentReader
+from unspool.text import dump_json
+from unspool.tokens import estimate_parts, estimate_tokens, estimate_tool
+
+__all__ = ["CATEGORIES", "Block", "Call", "Category", "Run", "read_run"]
+
+Category: TypeAlias = Literal["system", "tools", "user", "assistant", "tool results", "reasoning", "images"]
+CATEGORIES: tuple[Category, ...] = ("system", "tools", "user", "assistant", "tool results", "reasoning", "images")
+
+_LEAST_SAID = 200  # characters of an answer that stands in a later context: a summary that took the place of a history
+
+
+class Block(Struct, eq=False):
+    """One piece of contexts.
+
+    Attributes:
+        number: its place in its conversation, from 1, as `unspool show` numbers messages; 0 for the system prompt and
+            tool definitions.
+        category: what it is; `shares` are its estimated tokens by category, an assistant's reasoning and images apart.
+        name: of the tool, for a result or a definition.
+        message: None for a tool definition.
+        answers: the tool call it is the result of.
+        weight: estimated tokens of the whole, in tokens of its run once that is fitted.
+        calls: positions of the first and the last call that held it.
+        said_by: position of the call whose answer it repeats.
+    """
+
+    number: int
+    category: Category
+    text: str
+    shares: list[tuple[Category, float]]
+    name: str = ""
+    message: CtxMessage | None = None
+    answers: ToolCall | None = None
+    weight: float = 0.0
+    exact: float | None = None
+    first: int = 0
+    last: int = 0
+    said_by: int | None = None
+    conversation: int = 0
+
+    @property
+    def is_tool_result(self) -> bool:
+        """Whether it is what a tool gave back."""
+        return self.category == "tool results"
+
+    @property
+    def key(self) -> str:
+        """How a person names it: `#7`, `system`, `tool:search`."""
+        if self.number:
+            return f"#{self.number}"
+        return f"tool:{self.name}" if self.category == "tools" else "system"
+
+
+class Call(Struct, eq=False):
+    """One model call and the blocks of its prompt, in the order in which providers read it.
+
+    Attributes:
+        position: among the calls of the run, from 0.
+        seq_num, call, step: where it stands in the recording.
+        conversation: calls that go on from one another have the same.
+        head: tool definitions, then the system prompt where it stands outside the messages.
+        messages: the others. The first `kept` are those of the call at `prev`, in the same places.
+        answer: its own event, None while there is none.
+        tokens: of the prompt: the provider's count, else predicted from the others (`is_counted` says which).
+        factor: tokens of the prompt for one of weight, which makes the parts sum to `tokens`.
+    """
+
+    position: int
+    seq_num: int
+    call: int | None
+    step: int | None
+    timestamp: int
+    provider: str | None
+    model: str
+    conversation: int
+    head: list[Block]
+    messages: list[Block]
+    prev: int | None = None
+    kept: int = 0
+    lane: int | None = None
+    is_retry: bool = False
+    partial: str | None = None
+    path: str = ""
+    answer: RecordEvent | None = None
+    tokens: int = 0
+    is_counted: bool = False
+    unseen: int = 0
+    weight: float = 0.0
+
+    @property
+    def llm(self) -> LLMResponseData | None:
+        """What is on disk of its answer."""
+        return self.answer.llm if self.answer is not None else None
+
+    @property
+    def blocks(self) -> list[Block]:
+        """All blocks of the prompt, in order."""
+        return [*self.head, *self.messages]
+
+    @property
+    def factor(self) -> float:
+        """Tokens for one of weight."""
+        return (self.tokens - self.unseen) / self.weight if self.weight else 0.0
+
+    @property
+    def name(self) -> str:
+        """`call 4`, as in an address."""
+        return f"call {self.call if self.call is not None else self.position + 1}"
+
+
+class Run(Struct):
+    """The model calls of one recording, what they sent, and how the provider counted it.
+
+    `conversations` are positions of calls, in order, by conversation; `compacted` are positions of calls whose context
+    took the place of a longer one.
+    """
+
+    calls: list[Call]
+    blocks: list[Block]
+    calibration: Calibration
+    conversations: list[list[int]] = []
+    compacted: list[int] = []
+
+    def conversation_of(self, call: Call) -> list[Call]:
+        """The calls that this one belongs to."""
+        return [self.calls[position] for position in self.conversations[call.conversation]]
+
+
+def read_run(reader: RecordReader) -> Run:
+    """Read the contexts of a recording. Damage leaves out what cannot be read, and nothing is raised for it."""
+    found = _Reading(reader)
+    for event in reader.bare_events():
+        if event.context is not None:
+            found.snapshot(event)
+        elif event.llm is not None:
+            found.answer(event)
+        elif event.syscall is not None:
+            path = event.syscall.args.get("path")
+            if isinstance(path, str) and path.startswith("/dev/llm/"):
+                found.path(event, path)
+    return found.result()
+
+
+class _Reading:
+    def __init__(self, reader: RecordReader) -> None:
+        self._reader = reader
+        self._sent: SentReader = reader.sent()
+        self._calls: list[Call] = []
+        self._blocks: list[Block] = []
+        self._by_seq: dict[int, Call] = {}
+        self._by_call: dict[int | None, Call] = {}
+        self._elements: dict[int, list[list[Block]]] = {}  # blocks of each element of the message array, by seq_num
+        self._heads: dict[bytes, list[Block]] = {}
+        self._digests: dict[int, tuple[SentMessage, list[bytes]]] = {}
+        self._keys: dict[int, bytes] = {}  # of blocks, by identity
+        self._tool_calls: dict[str, ToolCall] = {}
+        self._conversations: list[list[int]] = []
+        self._ended: list[bool] = []
+        self._numbers: list[int] = []
+        self._compacted: list[int] = []
+        self._long_answers: list[tuple[int, str]] = []
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def path(self, event: RecordEvent, path: str) -> None:
+        call = self._by_call.get(event.call) if event.call is not None else None
+        if call is None and self._calls and event.call is None:
+            call = self._calls[-1]
+        if call is not None:
+            call.path = path
+
+    def answer(self, event: RecordEvent) -> None:
+        call = self._by_call.get(event.call) if event.call is not None else None
+        if call is None and event.call is None and self._calls and self._calls[-1].answer is None:
+            call = self._calls[-1]
+        if call is None:
+            return
+        call.answer = event
+        data = event.llm
+        assert data is not None, "only events with an answer come here"
+        call.model = data.model or call.model
+
+    def snapshot(self, event: RecordEvent) -> None:
+        data = event.context
+        assert data is not None, "only snapshots come here"
+        sent = self._sent.call(event)
+        before = self._by_seq.get(sent.prev) if sent is not None and sent.prev is not None else None
+        if sent is not None and sent.kept and before is None:
+            sent = self._sent.call(event, whole=True)
+        if sent is None:
+            context = self._reader.context_of(data)
+            sent = SentCall(event, None, 0, [_element(message) for message in context.messages])
+            head = self._made_head(context.system_prompt or "", context.tools, sent)
+            partial = context.partial
+        else:
+            head, partial = self._head_of(event, sent), data.partial
+        origin = self._by_seq.get(data.prev) if data.prev is not None else None
+        elements = list(self._elements[before.seq_num][: sent.kept]) if before is not None and sent.kept else []
+        kept = sum(map(len, elements))
+        position = len(self._calls)
+        left = self._leftover(before or origin, sent.kept if before is not None else 0)
+        added: list[Block] = []
+        conversation, is_compacted = self._conversation(event, before or origin, sent, left)
+        for element in sent.added:
+            blocks = [
+                self._block(message, digest, left, conversation, position)
+                for message, digest in zip(element.parts, self._digests_of(element), strict=True)
+            ]
+            elements.append(blocks)
+            added += blocks
+        call = Call(
+            position, event.seq_num, event.call, event.step, event.timestamp, data.provider, data.model or "",
+            conversation, head, [block for blocks in elements for block in blocks],
+            before.position if before is not None else None, kept, event.lane, data.retry, partial,
+        )  # fmt: skip
+        if is_compacted:
+            self._compacted.append(position)
+        self._conversations[conversation].append(position)
+        self._said(call, added, before)
+        self._calls.append(call)
+        self._by_seq[event.seq_num] = self._by_call[event.call] = call
+        self._elements[event.seq_num] = elements
+
+    def result(self) -> Run:
+        for call in self._calls:
+            for block in call.head:
+                block.last = call.position
+        for call in reversed(self._calls):
+            # What a call keeps of another is held by both: only the tail must be looked at, and the kept part of the
+            # last of each chain.
+            for block in call.messages:
+                if block.last >= call.position:
+                    continue
+                block.last = call.position
+        self._weigh()
+        calibration = self._calibrated()
+        return Run(self._calls, self._blocks, calibration, self._conversations, self._compacted)
+
+    # --- blocks ------------------------------------------------------------------------------------------------------
+
+    def _digests_of(self, element: SentMessage) -> list[bytes]:
+        known = self._digests.get(id(element))
+        if known is None:
+            known = self._digests[id(element)] = element, [_digest(message) for message in element.parts]
+        return known[1]
+
+    def _leftover(self, before: Call | None, kept: int) -> dict[bytes, list[Block]]:
+        """Blocks of the call before that are not among those kept in place: they may come again further on."""
+        left: dict[bytes, list[Block]] = {}
+        if before is not None:
+            for blocks in reversed(self._elements[before.seq_num][kept:]):
+                for block in reversed(blocks):
+                    left.setdefault(self._keys[id(block)], []).append(block)
+        return left
+
+    def _block(
+        self, message: CtxMessage, digest: bytes, left: dict[bytes, list[Block]], conversation: int, position: int
+    ) -> Block:
+        again = left.get(digest)
+        if again:
+            return again.pop()
+        for call in message.tool_calls or ():
+            self._tool_calls[call.id or call.name] = call
+        block = self._new(message, conversation, position)
+        self._keys[id(block)] = digest
+        return block
+
+    def _new(self, message: CtxMessage, conversation: int, position: int) -> Block:
+        answers = None
+        if message.tool_call_id is not None and is_tool_result(message):
+            answers = self._tool_calls.get(message.tool_call_id)
+        category = _category(message)
+        if category != "system":
+            self._numbers[conversation] += 1
+        block = Block(
+            0 if category == "system" else self._numbers[conversation],
+            category,
+            message.content,
+            _shares(message, category),
+            (message.tool_name or (answers.name if answers else "") or "unknown") if category == "tool results" else "",
+            message,
+            answers,
+            first=position,
+            last=position,
+            conversation=conversation,
+        )
+        self._blocks.append(block)
+        return block
+
+    def _head_of(self, event: RecordEvent, sent: SentCall) -> list[Block]:
+        data = event.context
+        assert data is not None, "only snapshots come here"
+        if data.messages is not None or data.message_list is not None:
+            return self._made_head(data.system_prompt or "", data.tools or (), sent)
+        emptied = self._reader.emptied_request(data) or b""
+        known = self._heads.get(emptied)
+        if known is None:
+            provider = PROVIDERS.get(data.provider or "")
+            context = provider.parse_request("", emptied) if provider is not None else None
+            known = self._heads[emptied] = (
+                [] if context is None else self._made_head(context.system_prompt or "", context.tools, sent)
+            )
+        return known
+
+    def _made_head(self, system: str, tools: Iterable[ToolDef], sent: SentCall) -> list[Block]:
+        """Tool definitions and system prompt; the latter only where it is not among the messages."""
+        position = len(self._calls)
+        key = dump_json([system, list(tools)]).encode("utf-8", "surrogatepass")
+        if key in self._heads:
+            return self._heads[key]
+        head = []
+        for tool in tools:
+            text = dump_json({"name": tool.name, "description": tool.description, "schema": tool.schema})
+            block = Block(0, "tools", text, [("tools", float(estimate_tool(tool)))], tool.name, first=position)
+            head.append(block)
+        instructions = [
+            message.content for one in sent.added for message in one.parts if message.role in INSTRUCTION_ROLES
+        ]
+        if system and system not in instructions and system != "\n".join(instructions):
+            message = CtxMessage("system", system)
+            share: list[tuple[Category, float]] = [("system", float(4 + estimate_tokens(system)))]
+            head.append(Block(0, "system", system, share, message=message, first=position))
+        self._blocks += head
+        self._heads[key] = head
+        return head
+
+    # --- conversations -----------------------------------------------------------------------------------------------
+
+    def _conversation(
+        self, event: RecordEvent, before: Call | None, sent: SentCall, left: dict[bytes, list[Block]]
+    ) -> tuple[int, bool]:
+        """The conversation a call goes on with, and whether its history was cut before it."""
+        if before is not None and before.lane == event.lane and event.lane is not None:
+            return before.conversation, False
+        if before is not None:
+            positions = self._conversations[before.conversation]
+            is_last = positions[-1] == before.position and before.answer is not None
+            if is_last and before.seq_num and self._takes_over(sent, left, before):
+                return before.conversation, True
+        self._conversations.append([])
+        self._numbers.append(0)
+        if before is not None and sent.kept:
+            self._numbers[-1] = max((b.number for b in self._calls[before.position].messages), default=0)
+        return len(self._conversations) - 1, False
+
+    def _takes_over(self, sent: SentCall, left: dict[bytes, list[Block]], before: Call) -> bool:
+        """Whether a context that does not continue the one before took its place.
+
+        It shares messages with it beyond the instructions, or holds a text that the model said in it: the summary.
+        """
+        kept = self._elements[before.seq_num][: sent.kept]
+        if any(block.category != "system" for blocks in kept for block in blocks) and sent.added:
+            # A fork has the same beginning too; what was cut has less behind it than there was.
+            return len(sent.added) + sent.kept <= len(self._elements[before.seq_num])
+        for element in sent.added:
+            for message, digest in zip(element.parts, self._digests_of(element), strict=True):
+                if message.role in INSTRUCTION_ROLES:
+                    continue
+                if digest in left and len(message.content) > 0:
+                    return True
+        return self._holds_summary(sent, before)
+
+    def _holds_summary(self, sent: SentCall, before: Call) -> bool:
+        texts = [message.content for one in sent.added[:4] for message in one.parts if message.role == "user"]
+        if not any(len(text) >= _LEAST_SAID for text in texts) or before.answer is None:
+            return False
+        said = self._reader.response_of(before.answer)
+        summary = said.text.strip() if said is not None else ""
+        return len(summary) >= _LEAST_SAID and any(summary in text for text in texts)
+
+    # --- counts ------------------------------------------------------------------------------------------------------
+
+    def _said(self, call: Call, added: Sequence[Block], before: Call | None) -> None:
+        """The first of what a call adds is the answer to the call it extends, whose count is known."""
+        if before is None or before.llm is None or not added or added[0].category != "assistant":
+            return
+        if added[0].first != call.position or call.kept != len(before.messages):
+            return
+        answer, llm = added[0], before.llm
+        answer.said_by = before.position
+        if len(added) > 1 and added[1].category == "assistant":
+            return  # in several pieces: the count is that of all
+        assert answer.message is not None, "only tool definitions have none"
+        estimate = sum(share for _, share in answer.shares)
+        answer.exact = answer_tokens(
+            answer.message, estimate, llm.response_tokens, llm.reasoning_tokens, before.provider
+        )
+
+    def _weigh(self) -> None:
+        for block in self._blocks:
+            block.weight = sum(share for _, share in block.shares)
+
+    def _calibrated(self) -> Calibration:
+        """Fit the weights to the counts; afterwards weights are tokens."""
+        counted = []
+        sums: dict[int, tuple[float, float]] = {}
+        for call in self._calls:
+            estimate, exact = self._sum_of(call, sums)
+            head_weight = sum(block.weight for block in call.head)
+            tokens = call.llm.request_tokens if call.llm is not None else None
+            head = (call.provider, call.model, call.conversation, tuple(id(block) for block in call.head))
+            is_partial = call.partial is not None and not tokens
+            counted.append(
+                Counted(head, estimate + head_weight, exact, None if is_partial else tokens, call.model)
+            )
+        fitted = calibrate(counted)
+        for block in self._blocks:
+            block.weight = block.exact if block.exact is not None else fitted.scale * block.weight
+        sums.clear()
+        for call, one, tokens in zip(self._calls, counted, fitted.predicted, strict=True):
+            estimate, exact = self._sum_of(call, sums)
+            call.weight = estimate + exact + sum(block.weight for block in call.head)
+            call.tokens, call.is_counted = tokens, bool(one.tokens)
+            call.unseen = min(fitted.unseen.get(one.head, 0), tokens // 2 if call.weight else tokens)
+        return fitted
+
+    def _sum_of(self, call: Call, sums: dict[int, tuple[float, float]]) -> tuple[float, float]:
+        """Estimated and exact tokens of the messages of a call, from those of the one it extends."""
+        before = self._calls[call.prev] if call.prev is not None else None
+        estimate = exact = 0.0
+        fresh = call.messages
+        if before is not None and call.kept == len(before.messages):
+            estimate, exact = sums[before.position]
+            fresh = call.messages[call.kept :]
+        for block in fresh:
+            if block.exact is None:
+                estimate += block.weight
+            else:
+                exact += block.exact
+        sums[call.position] = estimate, exact
+        return estimate, exact
+
+
+def _element(message: CtxMessage) -> SentMessage:
+    return SentMessage((message,), (0,))
+
+
+def _category(message: CtxMessage) -> Category:
+    if message.role in INSTRUCTION_ROLES:
+        return "system"
+    if is_tool_result(message):
+        return "tool results"
+    return "assistant" if message.role in OUTPUT_ROLES else "user"
+
+
+def _shares(message: CtxMessage, category: Category) -> list[tuple[Category, float]]:
+    found: dict[Category, float] = {}
+    for kind, tokens in estimate_parts(message):
+        name: Category = "images" if kind == "image" else "reasoning" if kind == "reasoning" else category
+        found[name] = found.get(name, 0.0) + tokens
+    return list(found.items())
+
+
+def _digest(message: CtxMessage) -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    calls = [(call.name, call.arguments, call.id) for call in message.tool_calls or ()]
+    head = f"{message.role}\0{message.tool_call_id}\0{calls!r}\0"
+    digest.update(head.encode("utf-8", "surrogatepass"))
+    digest.update(message.content.encode("utf-8", "surrogatepass"))
+    for part in message.parts or ():
+        data = part.data
+        if isinstance(data, dict):
+            data = {key: value for key, value in data.items() if key != "cache_control"}
+        try:
+            raw = msgspec.json.encode([part.kind, part.text, data])
+        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError):
+            raw = repr((part.kind, part.text, data)).encode("utf-8", "surrogatepass")
+        digest.update(raw)
+    return digest.digest()
