@@ -153,6 +153,28 @@ class Store:
         except OSError as exc:
             raise StoreError(f"cannot count a new PID in {path}: {exc.strerror or exc}") from exc
 
+    def use_pid(self, pid: int) -> None:
+        """Never hand out this PID or one below it: a recording that was copied in has it.
+
+        Raises:
+            StoreError: as `next_pid`.
+        """
+        path = self.path / "pid"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                text = os.read(fd, 32).strip()
+                # A counter that is lost or damaged is made anew by `next_pid`, above every recording there is.
+                if text.isdigit() and int(text) < pid < _PID_MAX:
+                    os.pwrite(fd, text := b"%-20d\n" % pid, 0)
+                    os.ftruncate(fd, len(text))
+            finally:
+                fcntl.flock(fd, fcntl.LOCK_UN)
+                os.close(fd)
+        except OSError as exc:
+            raise StoreError(f"cannot count PIDs in {path}: {exc.strerror or exc}") from exc
+
     def _highest_recorded_pid(self) -> int:
         highest = 0
         try:

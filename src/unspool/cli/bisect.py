@@ -15,6 +15,7 @@ import click
 from unspool.cli.listing import answer_cost
 from unspool.cli.options import Command, json_option, recording_argument, store_option
 from unspool.cli.prices import Prices, prices_for, prices_option
+from unspool.cli.spending_limit import rules_for_cost
 from unspool.cli.supervise import supervise
 from unspool.cli.terminal import is_terminal, note, put, use_color
 from unspool.errors import UsageError
@@ -277,7 +278,7 @@ class _Search:
             target=(self.readers[0].record_id, candidate.seq_num),
             live_tools=self.live_tools,
             max_calls=self.calls_left,
-            max_cost_usd=self.cost_left,
+            **rules_for_cost(self.readers, self.prices, self.cost_left),
         )
         name = f"bisect call {candidate.call}"
         seq_num = candidate.seq_num

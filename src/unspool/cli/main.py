@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 
 import click
 
@@ -124,10 +124,12 @@ class Commands(click.Group):
             code = self._run(list(sys.argv[1:] if args is None else args), common, extra)
             sys.stdout.flush()
         except BrokenPipeError:
-            _discard_output()
+            _discard_output(sys.stdout)
             code = _BROKEN_PIPE
         except KeyboardInterrupt:
             code = _INTERRUPTED
+        # What could not be said must not change the exit code (to 120), which may be that of the user's command.
+        _discard_output(sys.stderr)
         sys.exit(code)
 
     def _run(self, args: list[str], common: Settings, extra: dict[str, Any]) -> int:
@@ -225,15 +227,16 @@ def _accept_all_text() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _discard_output() -> None:
-    """Nobody reads any more: the interpreter's own flush at exit must not complain about it."""
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(quiet, stream.fileno())
-    os.close(quiet)
+def _discard_output(stream: TextIO | None) -> None:
+    """Drop what this stream cannot take any more: the interpreter's own flush at exit must not complain about it."""
+    if stream is None or stream.closed:
+        return
+    try:
+        stream.flush()
+    except OSError:  # nobody reads it, or the disk it goes to is full
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(quiet, stream.fileno())
+        os.close(quiet)
 
 
 cli = Commands(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from unspool.cli.terminal import note
-from unspool.errors import StoreError
+from unspool.errors import InvalidID, StoreError
 from unspool.replay.rerun import RERUNS_NAME
-from unspool.store import LOCK_NAME, Store, writer_is_alive
+from unspool.store import LOCK_NAME, Store, check_id, writer_is_alive
 
 __all__ = ["hold_lock", "mark_kept", "remove_left_reruns"]
 
@@ -29,11 +30,10 @@ def hold_lock(folder: Path) -> int:
     try:
         fd = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as exc:
+        shutil.rmtree(folder, ignore_errors=True)
         raise StoreError(f"cannot write to {folder}: {exc.strerror or exc}. Nothing was started.") from exc
-    try:
+    with contextlib.suppress(OSError):  # a file system without locks: the folder's age is all that protects it
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # a file system without locks: the folder's age is all that protects it
-        pass
     return fd
 
 
@@ -71,5 +71,7 @@ def _is_kept(folder: Path, store: Store) -> bool:
         record_id = (folder / _KEPT_NAME).read_text(encoding="utf-8", errors="replace")
     except OSError:  # the usual folder
         return False
-    # What is no plain name is none of ours, and is left alone.
-    return os.path.basename(record_id) != record_id or not record_id or (store.records / record_id).is_dir()
+    try:
+        return (store.records / check_id("recording", record_id)).is_dir()
+    except InvalidID:  # empty, or not written by us
+        return True

@@ -134,15 +134,15 @@ class Call(Struct, eq=False):
 class Run(Struct):
     """The model calls of one recording, what they sent, and how the provider counted it.
 
-    `conversations` are positions of calls, in order, by conversation; `compacted` are positions of calls whose context
-    took the place of a longer one.
+    `conversations` are positions of calls, in order, by conversation; `rewritten` are positions of calls whose history
+    is another than that of the call before in their conversation: compacted, cut, or edited.
     """
 
     calls: list[Call]
     blocks: list[Block]
     calibration: Calibration
     conversations: list[list[int]] = []
-    compacted: list[int] = []
+    rewritten: list[int] = []
 
     def conversation_of(self, call: Call) -> list[Call]:
         """The calls that this one belongs to."""
@@ -180,7 +180,7 @@ class _Reading:
         self._conversations: list[list[int]] = []
         self._ended: list[bool] = []
         self._numbers: list[int] = []
-        self._compacted: list[int] = []
+        self._rewritten: list[int] = []
         self._long_answers: list[tuple[int, str]] = []
 
     # --- events ------------------------------------------------------------------------------------------------------
@@ -223,7 +223,7 @@ class _Reading:
         position = len(self._calls)
         left = self._leftover(before or origin, sent.kept if before is not None else 0)
         added: list[Block] = []
-        conversation, is_compacted = self._conversation(event, before or origin, sent, left)
+        conversation, is_rewritten = self._conversation(event, before or origin, sent, left)
         for element in sent.added:
             blocks = [
                 self._block(message, digest, left, conversation, position)
@@ -233,11 +233,11 @@ class _Reading:
             added += blocks
         call = Call(
             position, event.seq_num, event.call, event.step, event.timestamp, data.provider, data.model or "",
-            conversation, head, [block for blocks in elements for block in blocks],
+            conversation, head, [*(before.messages[:kept] if before is not None else ()), *added],
             before.position if before is not None else None, kept, event.lane, data.retry, partial,
         )  # fmt: skip
-        if is_compacted:
-            self._compacted.append(position)
+        if is_rewritten:
+            self._rewritten.append(position)
         self._conversations[conversation].append(position)
         self._said(call, added, before)
         self._calls.append(call)
@@ -248,16 +248,17 @@ class _Reading:
         for call in self._calls:
             for block in call.head:
                 block.last = call.position
-        for call in reversed(self._calls):
-            # What a call keeps of another is held by both: only the tail must be looked at, and the kept part of the
-            # last of each chain.
-            for block in call.messages:
-                if block.last >= call.position:
-                    continue
-                block.last = call.position
+        # What a call keeps of another is held by both: only what no later one keeps must be looked at.
+        handed_on = [0] * len(self._calls)
+        for call in self._calls:
+            if call.prev is not None:
+                handed_on[call.prev] = max(handed_on[call.prev], call.kept)
+        for call in self._calls:
+            for block in call.messages[handed_on[call.position] :]:
+                block.last = max(block.last, call.position)
         self._weigh()
         calibration = self._calibrated()
-        return Run(self._calls, self._blocks, calibration, self._conversations, self._compacted)
+        return Run(self._calls, self._blocks, calibration, self._conversations, self._rewritten)
 
     # --- blocks ------------------------------------------------------------------------------------------------------
 
@@ -352,7 +353,7 @@ class _Reading:
     def _conversation(
         self, event: RecordEvent, before: Call | None, sent: SentCall, left: dict[bytes, list[Block]]
     ) -> tuple[int, bool]:
-        """The conversation a call goes on with, and whether its history was cut before it."""
+        """The conversation a call goes on with, and whether its history was rewritten for it."""
         if before is not None and before.lane == event.lane and event.lane is not None:
             return before.conversation, False
         if before is not None:

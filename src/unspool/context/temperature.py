@@ -18,7 +18,19 @@ from msgspec import Struct
 from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES, Use, find_uses
 from unspool.events import CtxMessage, ToolCall
 
-__all__ = ["ACTIVE_OUTPUTS", "ENOUGH_OUTPUTS", "WARM_OUTPUTS", "Leak", "State", "Verdict", "is_tool_result", "judge"]
+__all__ = [
+    "ACTIVE_OUTPUTS",
+    "ENOUGH_OUTPUTS",
+    "WARM_OUTPUTS",
+    "Examined",
+    "Leak",
+    "Replacement",
+    "State",
+    "Verdict",
+    "examine",
+    "is_tool_result",
+    "judge",
+]
 
 State = Literal["active", "warm", "cold", "leaked"]
 Leak = Literal["unused", "duplicate", "superseded"]
@@ -80,13 +92,18 @@ def judge(system_prompt: str, messages: Sequence[CtxMessage], calls: Sequence[To
     Args:
         calls: for each message the tool call it answers, None where there is none.
     """
+    return examine(system_prompt, messages, calls).verdicts
+
+
+def examine(system_prompt: str, messages: Sequence[CtxMessage], calls: Sequence[ToolCall | None]) -> Examined:
+    """As `judge`, with what the verdicts rest on."""
     replaced = _replacements(messages, calls)
     uses = find_uses(system_prompt, messages, {index: one.by for index, one in replaced.items()})
     passed = _outputs_after(messages)
     verdicts = [
         _verdict(index, message, uses[index], passed, replaced.get(index)) for index, message in enumerate(messages)
     ]
-    return _calls_follow_results(messages, calls, verdicts)
+    return Examined(_calls_follow_results(messages, calls, verdicts), uses, replaced)
 
 
 def _outputs_after(messages: Sequence[CtxMessage]) -> list[int]:

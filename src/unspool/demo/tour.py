@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from unspool.demo import story
+from unspool.demo.agent import RIGHT_ANSWER, SUPPORT_PROMPT
 from unspool.demo.server import ModelServer
 
-__all__ = ["TOUR", "Section", "run_demo", "show"]
+__all__ = ["FIXED_PROMPT", "TOUR", "Section", "run_demo", "show"]
 
 _UNSPOOL = (sys.executable, "-m", "unspool")
 _WIDTH = 160
+FIXED_PROMPT = "".join(line for line in SUPPORT_PROMPT.splitlines(keepends=True) if "first exchange rate" not in line)
 _TIMEOUT_S = 60
 
 
@@ -30,6 +32,7 @@ class Section:
         arguments: what follows `unspool` on the command line.
         stdin: what is piped into it.
         keep: which end of a long output is shown, and in how many lines.
+        offline: shown when the model's server has been stopped.
     """
 
     title: str
@@ -38,6 +41,7 @@ class Section:
     stdin: str = ""
     keep: Literal["first", "last"] = "first"
     lines: int = 16
+    offline: bool = False
 
 
 TOUR: tuple[Section, ...] = (
@@ -53,11 +57,11 @@ TOUR: tuple[Section, ...] = (
         lines=40,
     ),
     Section(
-        "Where time and tokens went",
-        "The same, summed up. One tool takes 300 ms; the model calls all carry a payment log of 40 KB, of which one "
-        "line is ever used.",
-        ("strace", "last", "--stats-only"),
-        lines=20,
+        "Why it was slow, and dear",
+        "One tool takes 300 ms. The model calls all carry a payment log of 40 KB, of which one line is ever used; all "
+        "of it is paid again in each later call.",
+        ("blame", "last"),
+        lines=30,
     ),
     Section(
         "One model call in full",
@@ -72,6 +76,38 @@ TOUR: tuple[Section, ...] = (
         ("replay", "last"),
         stdin="next-error\nfind 2018-02-01\nprint\nwhere\ndiff call:10 call:11\nquit\n",
         lines=40,
+    ),
+    Section(
+        "Which call decided",
+        "Fork the run at a call, ask the model afresh from there on, and see whether it comes out right: the last call "
+        "where it can is the one that went wrong. Everything before it is served from the recording.",
+        (
+            *("bisect", "last", "--check", f"grep -q '^ANSWER: {RIGHT_ANSWER}'"),
+            *("--calls", "9-11", "--live-tools", "*", "--yes"),
+        ),
+    ),
+    Section(
+        "Go back and change one thing",
+        "The same run, forked where it went wrong, without the sentence that forbids to ask for a second rate. Nine "
+        "model calls are served from the recording; the rest is live.",
+        ("fork", "last@call:10", "--set-system", FIXED_PROMPT, "--live-tools", "*", "--run"),
+        keep="last",
+        lines=12,
+    ),
+    Section(
+        "What the change did",
+        "Two runs, aligned step by step.",
+        ("diff", "last", "last-fork"),
+        lines=24,
+    ),
+    Section(
+        "Run it again without the model",
+        "The server is stopped now. The program runs again, unchanged; every request is checked against the recording "
+        "and answered from it, and no tool runs.",
+        ("rerun", "last"),
+        keep="last",
+        lines=8,
+        offline=True,
     ),
 )
 
@@ -90,20 +126,23 @@ def run_demo(store: Path | None, tour: bool, out: TextIO) -> int:
     with ModelServer(story.play, pages=story.PAGES) as server:
         _heading("A support agent settles a refund ticket", out)
         print("A plain program on the OpenAI SDK, talking to a scripted model on this machine.\n", file=out)
+        environment = _agent_environment(server.url)
         arguments = ["run", "--name", "demo", *(["--store", str(store)] if store else [])]
         arguments += ["--", sys.executable, "-m", "unspool.demo.agent"]
         print(f"$ {shlex.join(['unspool', *arguments])}", file=out, flush=True)
-        code = _run_agent([*_UNSPOOL, *arguments], _agent_environment(server.url), out)
-    if code:
-        print(f"\nthe demo agent ended with exit code {code}", file=sys.stderr)
-        return code
-    if not tour:
-        return 0
-    environment = dict(os.environ)
-    if store:
-        environment["UNSPOOL_STORE"] = str(store.resolve())
-        print(f"\nTo type these commands yourself: export UNSPOOL_STORE={shlex.quote(str(store.resolve()))}", file=out)
-    failed = [section.title for section in TOUR if not show(section, environment, out)]
+        code = _run_agent([*_UNSPOOL, *arguments], environment, out)
+        if code:
+            print(f"\nthe demo agent ended with exit code {code}", file=sys.stderr)
+            return code
+        if not tour:
+            return 0
+        if store:
+            environment["UNSPOOL_STORE"] = str(store.resolve())
+            print(
+                f"\nTo type these commands yourself: export UNSPOOL_STORE={shlex.quote(str(store.resolve()))}", file=out
+            )
+        failed = [one.title for one in TOUR if not one.offline and not show(one, environment, out)]
+    failed += [one.title for one in TOUR if one.offline and not show(one, environment, out)]
     _heading("From here", out)
     print("Record your own agent:  unspool run -- python your_agent.py", file=out)
     print("Go through this one:    unspool replay last", file=out)

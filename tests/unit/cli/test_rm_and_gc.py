@@ -6,12 +6,14 @@ import json
 import os
 import select
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from cli_events import tool
 from msgspec import structs
 
+from unspool.cli.rerunfolders import hold_lock
 from unspool.recording.metadata import write_metadata
 
 
@@ -187,3 +189,40 @@ def test_gc_refuses_an_age_it_does_not_understand(invoke, make, store, age):
 
 def test_gc_of_an_empty_store(invoke, store):
     assert invoke("gc", "--keep", "3").stdout == "removed 0 runs (0 recordings), 0 B; 0 runs kept\n"
+
+
+def left(store, name: str, *, hours: float, kept: str | None = None):
+    """A folder as a rerun leaves it that was killed, or told to keep it."""
+    folder = store.path / "reruns" / name
+    (folder / "claims").mkdir(parents=True)
+    (folder / "journal.jsonl").write_text("")
+    if kept is not None:
+        (folder / "kept").write_text(kept)
+    then = time.time() - hours * 3600
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (then, then))
+    return folder
+
+
+def test_gc_removes_what_killed_reruns_left_and_nothing_else(invoke, make, store):
+    there = make().record_id
+    dead = left(store, "dead", hours=2)
+    orphan = left(store, "orphan", hours=2, kept="9-20260101T000000-aaaa")
+    stay = [
+        left(store, "young", hours=0.5),
+        left(store, "kept", hours=2, kept=there),
+        left(store, "nameless", hours=2, kept=""),
+        left(store, "strange", hours=2, kept="../../etc"),
+    ]
+    in_use = left(store, "in-use", hours=2)
+    lock = hold_lock(in_use)
+    os.utime(in_use / "writer.lock", (0, 0))
+    os.utime(in_use, (0, 0))
+    assert invoke("gc", "--keep", "100", "--dry-run").exit_code == 0
+    assert dead.exists()
+    assert invoke("gc", "--keep", "100").exit_code == 0
+    assert set((store.path / "reruns").iterdir()) == {*stay, in_use}
+    assert not orphan.exists()
+    os.close(lock)
+    assert invoke("gc", "--keep", "100").exit_code == 0
+    assert set((store.path / "reruns").iterdir()) == set(stay)
