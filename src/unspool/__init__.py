@@ -8,6 +8,8 @@ What a program embedding unspool needs, loaded on first use so that `import unsp
     def search(query: str) -> str: ...
     with unspool.spawn("researcher"):       # a sub-agent inside this program
         ...
+    with unspool.span("rank"):              # a part of the program, to see in its trace; @unspool.traced for functions
+        ...
     unspool.load("last")                    # read a recording
 """
 
@@ -17,17 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load", "record", "spawn", "tool"]
+__all__ = ["__version__", "load", "record", "span", "spawn", "tool", "traced"]
 
 if TYPE_CHECKING:
     from unspool.capture.api import record, spawn
+    from unspool.capture.spans import span, traced
     from unspool.capture.tools import tool
     from unspool.recording.address import load
 
 _HOMES = {
     "record": "unspool.capture.api",
+    "span": "unspool.capture.spans",
     "spawn": "unspool.capture.api",
     "tool": "unspool.capture.tools",
+    "traced": "unspool.capture.spans",
     "load": "unspool.recording.address",
 }
 

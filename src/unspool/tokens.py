@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -16,6 +16,7 @@ import msgspec
 from unspool.events import CtxMessage, Part, ToolDef
 
 __all__ = [
+    "Count",
     "MESSAGE_TOKENS",
     "PartKind",
     "apportion",
@@ -74,43 +75,43 @@ def estimate_tokens(text: str) -> int:
     return max(round(total), 1)
 
 
+Count: TypeAlias = Callable[[str], int]
+"""Tokens of a text, as `estimate_tokens` or a tokenizer says."""
+
+
 def estimate_message(message: CtxMessage) -> int:
     """Tokens of a message: its text, its tool calls, its other parts, and the frame around them."""
     return sum(tokens for _, tokens in estimate_parts(message))
 
 
-def estimate_parts(message: CtxMessage) -> list[tuple[PartKind, int]]:
+def estimate_parts(message: CtxMessage, count: Count = estimate_tokens) -> list[tuple[PartKind, int]]:
     """Tokens of a message by what they are, its frame with the text, which comes first."""
-    found: list[tuple[PartKind, int]] = [("text", MESSAGE_TOKENS + estimate_tokens(message.content))]
-    for call in message.tool_calls or ():
-        found.append(("tool_call", _CALL_TOKENS + estimate_tokens(call.name) + estimate_tokens(call.arguments)))
+    found: list[tuple[PartKind, int]] = [("text", MESSAGE_TOKENS + count(message.content))]
+    found += [
+        ("tool_call", _CALL_TOKENS + count(call.name) + count(call.arguments)) for call in message.tool_calls or ()
+    ]
     for part in message.parts or ():
         if part.kind == "image":
             found.append(("image", _image_tokens(part)))
         else:
-            found.append(("reasoning" if part.kind == "reasoning" else "other", _part_tokens(part)))
+            found.append(("reasoning" if part.kind == "reasoning" else "other", _part_tokens(part, count)))
     return found
 
 
-def _part_tokens(part: Part) -> int:
+def _part_tokens(part: Part, count: Count) -> int:
     if part.text is not None:
-        return estimate_tokens(part.text)
+        return count(part.text)
     if isinstance(part.data, str):
-        return estimate_tokens(part.data)
-    return 0 if part.data is None else estimate_tokens(_json_text(part.data))
+        return count(part.data)
+    return 0 if part.data is None else count(_json_text(part.data))
 
 
-def estimate_tool(tool: ToolDef) -> int:
+def estimate_tool(tool: ToolDef, count: Count = estimate_tokens) -> int:
     """Tokens of a tool definition: models see a signature of it, not the JSON of the schema."""
-    return (
-        _TOOL_TOKENS
-        + estimate_tokens(tool.name)
-        + estimate_tokens(tool.description or "")
-        + _schema_tokens(tool.schema)
-    )
+    return _TOOL_TOKENS + count(tool.name) + count(tool.description or "") + _schema_tokens(tool.schema, count)
 
 
-def _schema_tokens(schema: Any, depth: int = 0) -> int:
+def _schema_tokens(schema: Any, count: Count, depth: int = 0) -> int:
     """Names, types, descriptions and choices of what a schema describes."""
     if not isinstance(schema, dict) or depth > _SCHEMA_DEPTH:
         return 0
@@ -118,15 +119,15 @@ def _schema_tokens(schema: Any, depth: int = 0) -> int:
     for key in ("properties", "$defs"):
         fields = schema.get(key)
         for name, field in fields.items() if isinstance(fields, dict) else ():
-            total += _FIELD_TOKENS + estimate_tokens(str(name)) + _schema_tokens(field, depth + 1)
+            total += _FIELD_TOKENS + count(str(name)) + _schema_tokens(field, count, depth + 1)
     if isinstance(text := schema.get("description"), str):
-        total += estimate_tokens(text)
+        total += count(text)
     choices = schema.get("enum")
-    total += sum(1 + estimate_tokens(str(choice)) for choice in (choices if isinstance(choices, list) else ()))
+    total += sum(1 + count(str(choice)) for choice in (choices if isinstance(choices, list) else ()))
     for key in ("anyOf", "oneOf", "allOf"):
         kinds = schema.get(key)
-        total += sum(1 + _schema_tokens(kind, depth + 1) for kind in (kinds if isinstance(kinds, list) else ()))
-    return total + _schema_tokens(schema.get("items"), depth + 1)
+        total += sum(1 + _schema_tokens(kind, count, depth + 1) for kind in (kinds if isinstance(kinds, list) else ()))
+    return total + _schema_tokens(schema.get("items"), count, depth + 1)
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

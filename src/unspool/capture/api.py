@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from unspool.capture.credentials import clean_error
+from unspool.capture.environment import outer_trace
 from unspool.capture.flow import FLOW, Flow, current_flow, leave
 from unspool.capture.generators import wrap_async_generator, wrap_generator
 from unspool.capture.guard import guard
@@ -135,7 +137,8 @@ def _reason(error: BaseException | None) -> str:
 class record(_Scope):
     """Record what runs inside: `with unspool.record("nightly"): …`, `async with`, or as a decorator.
 
-    Under `unspool run` or inside another `record` the block becomes a sub-agent of what is already recorded.
+    Under `unspool run` or inside another `record` the block becomes a sub-agent of what is already recorded. With a W3C
+    `TRACEPARENT` in the environment it is part of that trace.
 
     Args:
         intent: what the agent is asked to do, shown in lists.
@@ -161,7 +164,13 @@ class record(_Scope):
             self._process, self.flow = inner._process, inner.flow
             return
         found = find_store(self._store)
-        lineage = Lineage(store=str(found.path), trace_id=new_hex_id(), audit=list(self._trace))
+        outer = outer_trace(os.environ)
+        lineage = Lineage(
+            store=str(found.path),
+            trace_id=new_hex_id() if outer is None else outer.trace_id,
+            parent_span_id=None if outer is None else outer.span_id,
+            audit=list(self._trace),
+        )
         process = AgentProcess(lineage, intent=self._intent or (caller() or "record"), role="agent")
         runtime.arm(process)
         if process.ensure() is None:

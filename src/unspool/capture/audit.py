@@ -328,13 +328,13 @@ def _watch_popen(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
         with guard:
             flow = _watched_flow()
             if flow is not None:
-                if len(more) > _ENV_POSITION:
-                    ours = environment.for_child(more[_ENV_POSITION], flow)
-                    more = (*more[:_ENV_POSITION], ours, *more[_ENV_POSITION + 1 :])
-                else:
-                    options["env"] = environment.for_child(options.get("env"), flow)
                 shell = options.get("shell") or (len(more) > _SHELL_POSITION and more[_SHELL_POSITION])
                 child = _Child(flow, _words(args, bool(shell)))
+                if len(more) > _ENV_POSITION:
+                    ours = environment.for_child(more[_ENV_POSITION], flow, child.span)
+                    more = (*more[:_ENV_POSITION], ours, *more[_ENV_POSITION + 1 :])
+                else:
+                    options["env"] = environment.for_child(options.get("env"), flow, child.span)
         if child is None:
             init(self, args, *more, **options)
             return

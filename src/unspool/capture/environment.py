@@ -10,18 +10,33 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from unspool.capture.process import Lineage
+from unspool.tracecontext import SAMPLED, TraceParent, format_traceparent, parse_traceparent
 
 if TYPE_CHECKING:
     from unspool.capture.flow import Flow
 
-__all__ = ["BOOT_DIR", "RUN_VARIABLE", "for_child", "lineage_from", "publish", "variables", "will_be_captured"]
+__all__ = [
+    "BOOT_DIR",
+    "RUN_VARIABLE",
+    "TRACE_VARIABLE",
+    "for_child",
+    "lineage_from",
+    "outer_trace",
+    "publish",
+    "variables",
+    "will_be_captured",
+]
 
 RUN_VARIABLE = "UNSPOOL_RUN"  # a Lineage as JSON
 STORE_VARIABLE = "UNSPOOL_STORE"
 MSGSPEC_VARIABLE = "UNSPOOL_MSGSPEC"  # where an agent without msgspec may load it from
+TRACE_VARIABLE = "TRACEPARENT"  # W3C trace context, which other tracers read too
 BOOT_DIR = os.path.join(os.path.dirname(os.path.abspath(__file__)), "_boot")
 
 _PYTHON = re.compile(r"^python(?:[23](?:\.\d+)?t?)?(?:-dbg)?$|^pypy3?(?:\.\d+)?$")
+
+# What `TRACEPARENT` was when this process began, and what we made of it: any other is the program's own, and stays.
+_known_traces = {None, os.environ.get(TRACE_VARIABLE)}
 
 
 def variables(lineage: Lineage, pythonpath: str | None) -> dict[str, str]:
@@ -45,17 +60,49 @@ def lineage_from(environ: Mapping[str, str]) -> Lineage | None:
         return None
 
 
+def outer_trace(environ: Mapping[str, str]) -> TraceParent | None:
+    """The span of another tracer that this program is part of; None if there is none.
+
+    What unspool told a program it records is none: a recording begun there is a trace of its own.
+    """
+    found = parse_traceparent(text := environ.get(TRACE_VARIABLE))
+    if found is None:
+        return None
+    lineage = lineage_from(environ)
+    if lineage is not None and lineage.trace_id == found.trace_id:
+        return None
+    _known_traces.add(text)
+    return found
+
+
 def publish(lineage: Lineage) -> None:
     """Tell every child that inherits this process' environment."""
-    os.environ.update(variables(lineage, os.environ.get("PYTHONPATH")))
+    told = variables(lineage, os.environ.get("PYTHONPATH")) | _trace(lineage, os.environ.get(TRACE_VARIABLE))
+    os.environ.update(told)
 
 
-def for_child(env: Any, flow: Flow) -> Any:
+def _trace(lineage: Lineage, current: str | None) -> dict[str, str]:
+    """`TRACEPARENT` for a child: the span that starts it. One that the program has set by itself stays."""
+    if lineage.parent is None or not lineage.parent_span_id or current not in _known_traces:
+        return {}
+    known = parse_traceparent(current)
+    flags = known.flags if known is not None else SAMPLED
+    text = format_traceparent(lineage.trace_id, lineage.parent_span_id, flags)
+    if text is None:
+        return {}
+    _known_traces.add(text)
+    return {TRACE_VARIABLE: text}
+
+
+def for_child(env: Any, flow: Flow, span: str | None = None) -> Any:
     """The environment of a child with our variables added; what is no mapping is left to `Popen` to refuse.
 
     None, the inherited environment, stays None as long as what is published there is true for the running code.
+
+    Args:
+        span: the short id of the span that starts it; the one around the running code by default.
     """
-    lineage = flow.process.child_lineage(flow.span)
+    lineage = flow.process.child_lineage(span or flow.span)
     if env is None:
         if lineage_from(os.environ) == lineage:
             return None
@@ -65,6 +112,8 @@ def for_child(env: Any, flow: Flow) -> Any:
     keys_are_bytes = any(isinstance(key, bytes) for key in env)
     current = env.get(b"PYTHONPATH" if keys_are_bytes else "PYTHONPATH")
     ours = variables(lineage, os.fsdecode(current) if current is not None else None)
+    trace = env.get(TRACE_VARIABLE.encode() if keys_are_bytes else TRACE_VARIABLE)
+    ours |= _trace(lineage, os.fsdecode(trace) if trace is not None else None)
     if (folder := os.environ.get(MSGSPEC_VARIABLE)) is not None:
         ours[MSGSPEC_VARIABLE] = folder
     if keys_are_bytes:

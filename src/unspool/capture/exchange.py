@@ -62,6 +62,7 @@ def begin(
 
 
 CLOSED = "closed by the program"
+TRACEPARENT = "traceparent"  # a header's name
 _CAUSES_MAX = 4
 
 
@@ -185,6 +186,24 @@ class Exchange:
             parent_span_id=(self.flow.span or self.process.own_span) if kind is RecordEventType.SYSCALL else None,
             origin=self.meeting.origin if self.meeting is not None else None,
         )
+
+    def traceparent(self) -> str | None:
+        """The `traceparent` that this request is to carry, which is recorded as sent with it; None: it goes as it is.
+
+        Only where `unspool run --propagate` asked for it. Model calls go as they are, and so does a request that has
+        one already or is answered from a recording.
+        """
+        served = self.meeting is not None and self.meeting.answer is not None
+        if not self.process.lineage.propagate or self.provider is not None or served:
+            return None
+        with guard:
+            if any(name.lower() == TRACEPARENT for name, _ in self.request_headers):
+                return None
+            text = self.process.traceparent(self.span)
+            if text is not None:
+                self.request_headers = [*self.request_headers, (TRACEPARENT, text)]
+            return text
+        return None
 
     def late_request_body(self, piece: bytes | str) -> None:
         """A piece of a request that is sent as a stream has left."""

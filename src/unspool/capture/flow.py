@@ -74,6 +74,17 @@ class Flow:
         inner.place = f"{self.place}.t{next(self.tools)}"
         return inner
 
+    def inside(self, span: str) -> Flow:
+        """The same place inside a span of the program's own. A rerun runs that too: nothing is numbered apart."""
+        inner = Flow(self.process, self.path, span, self.call, self.step, outer=self.outer)
+        inner.place, inner.children, inner.tools = self.place, self.children, self.tools
+        return inner
+
+    @property
+    def in_tool(self) -> bool:
+        """Whether a tool call of this agent process is around the code."""
+        return ".t" in self.place
+
 
 FLOW: ContextVar[Flow | None] = ContextVar("unspool_flow", default=None)
 # Set while a seam is at work: inner seams and their sockets are part of what the outer one records.

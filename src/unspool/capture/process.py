@@ -22,6 +22,7 @@ from unspool.events import RecordEvent, RecordEventType, StateChangeData
 from unspool.recording.appender import open_apart
 from unspool.recording.recorder import Recorder
 from unspool.store import Store
+from unspool.tracecontext import format_traceparent
 
 if TYPE_CHECKING:
     from unspool.serving.plan import Source
@@ -42,6 +43,8 @@ class Lineage(msgspec.Struct, omit_defaults=True):
         forked_at, rerun_of: of the first process of a fork or rerun only; `parent` is then the recording it left.
         launched: the command that `unspool run` was given, without credentials; of the first process only.
         launched_in: the working directory it was given in.
+        propagate: requests that are no model calls, and MCP tool calls, carry a `traceparent`.
+        run: tells the processes of one command from others of the same trace, where that was begun outside.
     """
 
     store: str
@@ -58,6 +61,8 @@ class Lineage(msgspec.Struct, omit_defaults=True):
     rerun_of: str | None = None
     launched: list[str] | None = None
     launched_in: str | None = None
+    propagate: bool = False
+    run: str | None = None
 
 
 class Unfinished(Protocol):
@@ -125,6 +130,17 @@ class AgentProcess:
         base = self._recorder.metadata.span_base if self._recorder is not None else None
         return base + short if base else None
 
+    def traceparent(self, short: str) -> str | None:
+        """The W3C `traceparent` of a span of this process; None before there is a recording."""
+        whole = self.full_span(short)
+        return format_traceparent(self.lineage.trace_id, whole) if whole is not None else None
+
+    def adopt(self, lineage: Lineage) -> None:
+        """Take what the process that started this one says of it later than the environment did."""
+        with self._lock:
+            if self._recorder is None:
+                self.lineage = lineage
+
     def ensure(self) -> Recorder | None:
         """The recording, made now if need be; None when it could not be made (said once) or is over."""
         if self._recorder is None and not self._failed:
@@ -173,6 +189,8 @@ class AgentProcess:
         }
         if self.lineage.forked_at is not None and (edits := _edits_of_fork()):
             fields["extra"] = {"edits": edits}
+        if self.lineage.run is not None:
+            fields["extra"] = {**fields.get("extra", {}), "run": self.lineage.run}
         return Recorder(store.records, store.next_pid(), self.intent, fields=fields)
 
     def child_lineage(self, parent_span: str | None = None) -> Lineage:

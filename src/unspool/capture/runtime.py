@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from unspool.capture import environment, serve
+from unspool.capture import environment, serve, workers
 from unspool.capture import flow as flows
 from unspool.capture.credentials import clean_error
 from unspool.capture.flow import Flow
@@ -258,6 +258,7 @@ def _seams() -> list[tuple[str, Callable[[Any, Callable[[Any, str, Any], None]],
         ("asyncio.base_events", flows.install_asyncio),
         ("uvloop", flows.install_uvloop),
         ("concurrent.futures.thread", flows.install_executors),
+        ("multiprocessing.spawn", workers.install),
         ("httpx", later("httpx")),
         ("httpx2", later("httpx")),
         ("urllib3.connectionpool", later("urllib3")),

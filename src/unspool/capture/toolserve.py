@@ -82,7 +82,7 @@ class _Asking:
         source = serve.source_of(run.process)
         self.record_id = source.record_id if source is not None else None
         outer = run.outer
-        self.place = Place(self.record_id, outer.path, outer.span not in (None, outer.process.own_span))
+        self.place = Place(self.record_id, outer.path, outer.in_tool)
         self.sha256 = arguments_digest(run.asked)
 
     def answer(self, restore: Restore) -> Answer | None:

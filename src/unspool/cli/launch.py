@@ -81,7 +81,7 @@ class Launch:
         lineage: Mapping[str, Any] | None = None,
     ) -> None:
         from unspool.capture.credentials import clean_argv
-        from unspool.capture.environment import variables
+        from unspool.capture.environment import TRACE_VARIABLE, lineage_from, outer_trace, variables
         from unspool.capture.process import Lineage
 
         if not argv:
@@ -95,7 +95,11 @@ class Launch:
             )
         self.argv = list(argv)
         self.store = store
-        self.trace_id = new_hex_id()
+        outer = outer_trace(self.env)
+        if outer is None and lineage_from(self.env) is not None:
+            self.env.pop(TRACE_VARIABLE, None)  # of the run that this one is started in
+        self.trace_id = new_hex_id() if outer is None else outer.trace_id
+        self._id = None if outer is None else new_hex_id()[:16]  # others may be part of an outer trace too
         self.process: subprocess.Popen[bytes] | None = None
         self.is_recorded = True
         self.signals: list[int] = []  # that came while the command ran
@@ -106,8 +110,10 @@ class Launch:
             self.is_recorded = False
             note(f"unspool: {exc} The command runs unrecorded.")
         else:
-            # Nothing of an outer run is handed on: this command is the root of a trace of its own.
+            # Nothing of an outer run is handed on: this command is the root of a trace of its own. Other tracers than
+            # ours are another matter: it goes on with what `TRACEPARENT` says.
             fields: dict[str, Any] = {"launched": clean_argv(argv, self.env), "launched_in": cwd or os.getcwd()}
+            fields |= {"run": self._id, "parent_span_id": None if outer is None else outer.span_id}
             fields |= lineage or {}
             told = Lineage(store=str(store.path), trace_id=self.trace_id, intent=name, audit=list(audit), **fields)
             self.env |= variables(told, self.env.get("PYTHONPATH"))
@@ -159,6 +165,10 @@ class Launch:
             mine = [found for name in self._new_names() if (found := self._describe(name)) is not None]
         return sorted(mine, key=lambda one: one.pid)
 
+    def owns(self, metadata: RecordMetadata) -> bool:
+        """Whether a recording was made by this run."""
+        return metadata.trace_id == self.trace_id and metadata.extra.get("run") == self._id
+
     def _new_names(self) -> list[str]:
         """Recordings made since we began: PIDs only ever grow in a store."""
         try:
@@ -173,7 +183,7 @@ class Launch:
         metadata = RecordManager(self.store.records).describe(self.store.records / name)
         if metadata is None:
             return None  # not written yet
-        if metadata.trace_id != self.trace_id:
+        if not self.owns(metadata):
             self._foreign.add(name)
             return None
         if metadata.status is not RecordStatus.RECORDING:

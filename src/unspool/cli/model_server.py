@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
@@ -22,7 +23,8 @@ __all__ = ["model_server"]
 @click.option(
     "--script",
     metavar="FILE.py:NAME|MODULE:NAME",
-    help="A function that gives a Reply for a ModelRequest.  [default: by the model's name: echo, tools, count, …]",
+    help="A function that gives a Reply for a ModelRequest; PAGES beside it, a mapping, are what GET /page/NAME gives. "
+    "The demo's is unspool.demo.story:play.  [default: by the model's name: echo, tools, count, …]",
 )
 def model_server(host: str, port: int, script: str | None) -> None:
     """Serve scripted model answers, for tests and demos.
@@ -40,20 +42,23 @@ def model_server(host: str, port: int, script: str | None) -> None:
         sys.stdout.flush()
         hint("Serving until Ctrl-C. OpenAI clients take OPENAI_BASE_URL=" + url + "/v1")
 
+    function, pages = (None, None) if script is None else _script(script)
     try:
-        serve_forever(host, port, None if script is None else _function(script), on_ready=ready)
+        serve_forever(host, port, function, pages=pages, on_ready=ready)
     except OSError as exc:
         raise UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}. Choose another --port.") from exc
 
 
-def _function(text: str) -> Any:
+def _script(text: str) -> tuple[Any, Any]:
+    """The function named, and the pages beside it."""
     place, colon, name = text.rpartition(":")
     if not colon or not place or not name:
         raise UsageError(f"--script takes FILE.py:NAME or MODULE:NAME, got {text!r}")
     try:
-        found = runpy.run_path(place).get(name) if place.endswith(".py") else getattr(import_module(place), name, None)
+        names = runpy.run_path(place) if place.endswith(".py") else vars(import_module(place))
     except Exception as exc:  # the user's code may raise anything
         raise UsageError(f"--script: cannot load {place}: {type(exc).__name__}: {exc}") from exc
+    found, pages = names.get(name), names.get("PAGES")
     if not callable(found):
         raise UsageError(f"--script: {place} has no function {name}")
-    return found
+    return found, pages if isinstance(pages, Mapping) else None

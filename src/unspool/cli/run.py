@@ -31,6 +31,12 @@ name_option = click.option(
 @name_option
 @store_option
 @trace_option
+@click.option(
+    "--propagate",
+    is_flag=True,
+    help="Give HTTP requests that are no model calls, and MCP tool calls, a W3C traceparent if they have none. Without "
+    "it what the command sends is left as it is.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Do not say at the end what was recorded.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.pass_context
@@ -41,19 +47,21 @@ def run(
     name: str | None,
     store: str | None,
     trace: str,
+    propagate: bool,
     quiet: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run a command and record it.
 
     The Python processes that COMMAND starts are recorded too. It keeps its terminal, its signals and its exit code
-    (128+N if signal N ended it). Put -- before it:
+    (128+N if signal N ended it). If TRACEPARENT is set, the recording is part of that trace; processes that COMMAND
+    starts get a TRACEPARENT of their own. Put -- before it:
 
     \b
         unspool run -- python agent.py --verbose
         unspool run --name "nightly" --trace file,process,net -- ./nightly.sh
     """
-    launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace))
+    launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace), lineage={"propagate": propagate})
     began = time.monotonic()
     code = launch.run()
     if not quiet:

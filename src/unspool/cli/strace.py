@@ -228,7 +228,7 @@ def _strace_command(command: list[str], store: Store, view: LineView, options: d
 
 
 def _started_by(launch: Launch, *, children_too: bool) -> Joins:
-    return lambda metadata, _followed: metadata.trace_id == launch.trace_id and (children_too or is_root(metadata))
+    return lambda metadata, _followed: launch.owns(metadata) and (children_too or is_root(metadata))
 
 
 class _Lines(threading.Thread):

@@ -16,7 +16,7 @@ from unspool.recording.address import newest_first, resolve
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 from unspool.trace.carried import CarriedCost, carried_cost
-from unspool.trace.from_recording import RecordedTrace, recorded_trace
+from unspool.trace.from_recording import RecordedTrace, hang_below_remote, recorded_trace
 from unspool.trace.report import TraceReport, report_on
 from unspool.trace.spans import Span
 from unspool.trace.storage import SpanReader
@@ -82,6 +82,8 @@ def subject_of(store: Store, text: str, prices: Prices, *, messages: bool = True
         recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
         known = {span.span_id for span in recorded.spans}
         spans = [*recorded.spans, *(span for span in extra if span.span_id not in known)]
+        if extra:
+            hang_below_remote(spans)
         tree = build_span_tree(spans, until_ns=recorded.until_ns or time.time_ns())
         if tree is None:
             raise RecordingNotFound(text, store.records)

@@ -11,7 +11,7 @@ from unspool.cli.runs import Run, runs
 from unspool.errors import CorruptRecording
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
-from unspool.trace.from_recording import recorded_trace
+from unspool.trace.from_recording import hang_below_remote, recorded_trace
 from unspool.trace.spans import Span, instant_ms
 from unspool.trace.storage import SpanReader
 from unspool.trace.tree import SpanTree, build_span_tree
@@ -78,6 +78,8 @@ def _row(store: Store, found: _Found, extra: list[Span], prices: Prices) -> Trac
         recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
     known = {span.span_id for span in recorded.spans}
     spans = [*recorded.spans, *(span for span in extra if span.span_id not in known)]
+    if extra:
+        hang_below_remote(spans)
     tree = build_span_tree(spans, until_ns=recorded.until_ns)
     if tree is None:
         return None

@@ -8,7 +8,7 @@ is new with each call.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -16,19 +16,21 @@ from msgspec import Struct
 
 from unspool.context.calibrate import Calibration, Counted, answer_tokens, calibrate
 from unspool.context.temperature import is_tool_result
+from unspool.context.tokenizer import counter_for
 from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES
 from unspool.events import CtxMessage, LLMResponseData, RecordEvent, ToolCall, ToolDef
 from unspool.providers import PROVIDERS
 from unspool.recording.reader import RecordReader
 from unspool.recording.sent import SentCall, SentMessage, SentReader
 from unspool.text import dump_json
-from unspool.tokens import estimate_parts, estimate_tokens, estimate_tool
+from unspool.tokens import MESSAGE_TOKENS, Count, estimate_parts, estimate_tokens, estimate_tool
 
 __all__ = ["CATEGORIES", "Block", "Call", "Category", "Run", "read_run"]
 
 Category: TypeAlias = Literal["system", "tools", "user", "assistant", "tool results", "reasoning", "images"]
 CATEGORIES: tuple[Category, ...] = ("system", "tools", "user", "assistant", "tool results", "reasoning", "images")
 
+_SAME_HISTORY = 0.6  # of the messages of a call that must come again in one with another beginning
 _LEAST_SAID = 200  # characters of an answer that stands in a later context: a summary that took the place of a history
 
 
@@ -126,6 +128,11 @@ class Call(Struct, eq=False):
         return (self.tokens - self.unseen) / self.weight if self.weight else 0.0
 
     @property
+    def is_paid(self) -> bool:
+        """Whether the provider took the prompt: a refused call, and one without an answer so far, cost nothing."""
+        return self.llm is not None and (self.llm.error is None or self.llm.request_tokens is not None)
+
+    @property
     def name(self) -> str:
         """`call 4`, as in an address."""
         return f"call {self.call if self.call is not None else self.position + 1}"
@@ -149,9 +156,13 @@ class Run(Struct):
         return [self.calls[position] for position in self.conversations[call.conversation]]
 
 
-def read_run(reader: RecordReader) -> Run:
-    """Read the contexts of a recording. Damage leaves out what cannot be read, and nothing is raised for it."""
-    found = _Reading(reader)
+def read_run(reader: RecordReader, counters: Callable[[str], Count | None] = counter_for) -> Run:
+    """Read the contexts of a recording. Damage leaves out what cannot be read, and nothing is raised for it.
+
+    Args:
+        counters: gives the tokenizer of a model, None where there is none: then texts are estimated.
+    """
+    found = _Reading(reader, counters)
     for event in reader.bare_events():
         if event.context is not None:
             found.snapshot(event)
@@ -165,8 +176,10 @@ def read_run(reader: RecordReader) -> Run:
 
 
 class _Reading:
-    def __init__(self, reader: RecordReader) -> None:
+    def __init__(self, reader: RecordReader, counters: Callable[[str], Count | None]) -> None:
         self._reader = reader
+        self._count: Count = estimate_tokens
+        self._counters = counters
         self._sent: SentReader = reader.sent()
         self._calls: list[Call] = []
         self._blocks: list[Block] = []
@@ -181,7 +194,7 @@ class _Reading:
         self._ended: list[bool] = []
         self._numbers: list[int] = []
         self._rewritten: list[int] = []
-        self._long_answers: list[tuple[int, str]] = []
+        self._openings: dict[tuple[str | None, bytes], Call] = {}  # the latest call that begins with this message
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -206,6 +219,7 @@ class _Reading:
     def snapshot(self, event: RecordEvent) -> None:
         data = event.context
         assert data is not None, "only snapshots come here"
+        self._count = self._counters(data.model or "") or estimate_tokens
         sent = self._sent.call(event)
         before = self._by_seq.get(sent.prev) if sent is not None and sent.prev is not None else None
         if sent is not None and sent.kept and before is None:
@@ -221,6 +235,8 @@ class _Reading:
         elements = list(self._elements[before.seq_num][: sent.kept]) if before is not None and sent.kept else []
         kept = sum(map(len, elements))
         position = len(self._calls)
+        if before is None or not any(block.category != "system" for blocks in elements for block in blocks):
+            origin = self._resumed(sent, data.provider) or before or origin
         left = self._leftover(before or origin, sent.kept if before is not None else 0)
         added: list[Block] = []
         conversation, is_rewritten = self._conversation(event, before or origin, sent, left)
@@ -243,6 +259,9 @@ class _Reading:
         self._calls.append(call)
         self._by_seq[event.seq_num] = self._by_call[event.call] = call
         self._elements[event.seq_num] = elements
+        opening = next((block for block in call.messages if block.category != "system"), None)
+        if opening is not None:
+            self._openings[data.provider, self._keys[id(opening)]] = call
 
     def result(self) -> Run:
         for call in self._calls:
@@ -300,7 +319,7 @@ class _Reading:
             0 if category == "system" else self._numbers[conversation],
             category,
             message.content,
-            _shares(message, category),
+            _shares(message, category, self._count),
             (message.tool_name or (answers.name if answers else "") or "unknown") if category == "tool results" else "",
             message,
             answers,
@@ -335,14 +354,16 @@ class _Reading:
         head = []
         for tool in tools:
             text = dump_json({"name": tool.name, "description": tool.description, "schema": tool.schema})
-            block = Block(0, "tools", text, [("tools", float(estimate_tool(tool)))], tool.name, first=position)
+            block = Block(
+                0, "tools", text, [("tools", float(estimate_tool(tool, self._count)))], tool.name, first=position
+            )
             head.append(block)
         instructions = [
             message.content for one in sent.added for message in one.parts if message.role in INSTRUCTION_ROLES
         ]
         if system and system not in instructions and system != "\n".join(instructions):
             message = CtxMessage("system", system)
-            share: list[tuple[Category, float]] = [("system", float(4 + estimate_tokens(system)))]
+            share: list[tuple[Category, float]] = [("system", float(MESSAGE_TOKENS + self._count(system)))]
             head.append(Block(0, "system", system, share, message=message, first=position))
         self._blocks += head
         self._heads[key] = head
@@ -366,6 +387,21 @@ class _Reading:
         if before is not None and sent.kept:
             self._numbers[-1] = max((b.number for b in self._calls[before.position].messages), default=0)
         return len(self._conversations) - 1, False
+
+    def _resumed(self, sent: SentCall, provider: str | None) -> Call | None:
+        """The call that a request goes on from although it begins otherwise: a clock in the system prompt, say."""
+        digests = [
+            digest
+            for element in sent.added
+            for message, digest in zip(element.parts, self._digests_of(element), strict=True)
+            if message.role not in INSTRUCTION_ROLES
+        ]
+        before = self._openings.get((provider, digests[0])) if digests else None
+        if before is None or before.answer is None:
+            return None
+        earlier = [self._keys[id(block)] for block in before.messages if block.category != "system"]
+        shared = len(set(earlier).intersection(digests))
+        return before if len(digests) > len(earlier) and shared >= _SAME_HISTORY * len(earlier) else None
 
     def _takes_over(self, sent: SentCall, left: dict[bytes, list[Block]], before: Call) -> bool:
         """Whether a context that does not continue the one before took its place.
@@ -424,9 +460,7 @@ class _Reading:
             tokens = call.llm.request_tokens if call.llm is not None else None
             head = (call.provider, call.model, call.conversation, tuple(id(block) for block in call.head))
             is_partial = call.partial is not None and not tokens
-            counted.append(
-                Counted(head, estimate + head_weight, exact, None if is_partial else tokens, call.model)
-            )
+            counted.append(Counted(head, estimate + head_weight, exact, None if is_partial else tokens, call.model))
         fitted = calibrate(counted)
         for block in self._blocks:
             block.weight = block.exact if block.exact is not None else fitted.scale * block.weight
@@ -467,9 +501,9 @@ def _category(message: CtxMessage) -> Category:
     return "assistant" if message.role in OUTPUT_ROLES else "user"
 
 
-def _shares(message: CtxMessage, category: Category) -> list[tuple[Category, float]]:
+def _shares(message: CtxMessage, category: Category, count: Count) -> list[tuple[Category, float]]:
     found: dict[Category, float] = {}
-    for kind, tokens in estimate_parts(message):
+    for kind, tokens in estimate_parts(message, count):
         name: Category = "images" if kind == "image" else "reasoning" if kind == "reasoning" else category
         found[name] = found.get(name, 0.0) + tokens
     return list(found.items())

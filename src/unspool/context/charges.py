@@ -78,7 +78,9 @@ class Charges:
         self._rates_of = rates_of
         self._places: dict[int, int] = {}  # of blocks in order of arrival, by identity
         self.blocks: list[Block] = []
-        self._runs: list[list[tuple[int, int]]] = [self._arrived(call, index) for index, call in enumerate(calls)]
+        self._runs: list[list[tuple[int, int]]] = []
+        for index, call in enumerate(calls):
+            self._runs.append(self._arrived(call, index))
         self._weights = [0.0, *accumulate(block.weight for block in self.blocks)]
         self._trees = [_Fenwick(len(self.blocks)) for _ in Charge._fields]
 
@@ -91,7 +93,8 @@ class Charges:
             while waiting and waiting[-1][1] > call.position:
                 block, position = waiting.pop()
                 found[id(block), position] = self._of(block)
-            self._pay(call, self._runs[index])
+            if call.is_paid:
+                self._pay(call, self._runs[index])
         for block, position in waiting:
             found[id(block), position] = self._of(block)
         return found
@@ -102,8 +105,8 @@ class Charges:
         runs: list[tuple[int, int]] = []
         fresh = call.blocks
         if before is not None and call.prev == before.position and call.head is before.head:
-            if call.kept == len(before.messages):
-                runs, fresh = list(self._runs_of_last), call.messages[call.kept :]
+            if call.kept == len(before.messages):  # it only goes on
+                runs, fresh = list(self._runs[-1]), call.messages[call.kept :]
         for block in fresh:
             place = self._places.get(id(block))
             if place is None:
@@ -113,7 +116,6 @@ class Charges:
                 runs[-1] = runs[-1][0], place + 1
             else:
                 runs.append((place, place + 1))
-        self._runs_of_last = runs
         return runs
 
     def _of(self, block: Block) -> Charge:
@@ -156,11 +158,12 @@ class Charges:
             low, high = max(start - at, 0.0), min(end - at, size)
             at += size
             if low < high:
-                self._within(first, last, low, high, cached, usd)
+                self._within((first, last), low, high, cached, usd)
             if at >= end:
                 return
 
-    def _within(self, first: int, last: int, low: float, high: float, cached: float, usd: float) -> None:
+    def _within(self, run: tuple[int, int], low: float, high: float, cached: float, usd: float) -> None:
+        first, last = run
         base = self._weights[first]
         begin = max(bisect_right(self._weights, base + low) - 1, first)
         stop = min(max(bisect_right(self._weights, base + high) - 1, begin), last)

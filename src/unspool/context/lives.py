@@ -7,6 +7,7 @@ lines were used, the others could have gone as soon as the first output had read
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
@@ -22,6 +23,8 @@ from unspool.context.uses import OUTPUT_ROLES
 from unspool.events import CtxMessage, LLMResponse
 
 __all__ = ["AnswerOf", "Fate", "Life", "Lives", "Reference", "live"]
+
+_PLACE = re.compile(r"\bmessage (\d+)")
 
 AnswerOf: TypeAlias = Callable[[Call], LLMResponse | None]
 """What the model answered in a call; None if it is not recorded."""
@@ -99,7 +102,7 @@ def live(run: Run, call: Call, answer_of: AnswerOf, rates_of: RatesOf | None = N
         life = Life(
             block,
             verdict.state,
-            verdict.reason,
+            _named(verdict.reason, script),
             verdict.leak,
             uses,
             script.blocks[replaced.by] if replaced is not None else None,
@@ -111,6 +114,19 @@ def live(run: Run, call: Call, answer_of: AnswerOf, rates_of: RatesOf | None = N
     _judge(lives, script, whole)
     _charge(lives, whole, rates_of)
     return Lives(call, calls, lives)
+
+
+def _named(reason: str, script: _Script) -> str:
+    """A reason with the names of blocks for the places of messages."""
+
+    def name(found: re.Match[str]) -> str:
+        index = int(found[1])
+        block, by = script.blocks[index], script.said_by[index]
+        if by is not None:
+            return f"the answer of {script.calls[script.place_of[by]].name}"
+        return block.key if block is not None else "an answer"
+
+    return _PLACE.sub(name, reason)
 
 
 def _standing(block: Block) -> Life:
@@ -130,7 +146,7 @@ class _Script:
             dict.fromkeys(block.text for call in calls for block in call.head if block.category == "system")
         )
         self.answered = [call.position for call in calls if call.llm is not None and call.llm.error is None]
-        self._place_of = {call.position: place for place, call in enumerate(calls)}
+        self.place_of = {call.position: place for place, call in enumerate(calls)}
         repeated = {block.said_by for call in calls for block in call.messages[call.kept :]}
         seen: set[int] = set()
         for place, call in enumerate(calls):
@@ -140,9 +156,12 @@ class _Script:
                 if id(block) not in seen and block.message is not None:
                     seen.add(id(block))
                     self._add(block.message, block, block.said_by)
-            answer = answer_of(call) if call.position not in repeated and call.llm is not None else None
+            is_missing = call.position not in repeated and call.llm is not None and call.llm.error is None
+            answer = answer_of(call) if is_missing else None
             if answer is not None and (answer.text or answer.tool_calls):
-                self._add(CtxMessage("assistant", answer.text, tool_calls=answer.tool_calls or None), None, call.position)
+                self._add(
+                    CtxMessage("assistant", answer.text, tool_calls=answer.tool_calls or None), None, call.position
+                )
 
     def _add(self, message: CtxMessage, block: Block | None, said_by: int | None) -> None:
         self.messages.append(message)
@@ -159,7 +178,7 @@ class _Script:
         place = bisect_left(self.answered, position) + outputs - 1
         if place >= len(self.answered):
             return None
-        following = self._place_of[self.answered[place]] + 1
+        following = self.place_of[self.answered[place]] + 1
         return self.calls[following].position if following < len(self.calls) else None
 
 
@@ -167,14 +186,17 @@ def _judge(lives: Sequence[Life], script: _Script, whole: Sequence[Call]) -> Non
     spoken: dict[int, Spoken] = {}
     for life in lives:
         block = life.block
+        used_by = [use.call for use in life.uses if use.call is not None]
         if not block.is_tool_result:
-            continue
-        if life.leak in ("duplicate", "superseded") and life.replaced_by is not None:
+            # The first message is the task. Others are not dropped, but what nobody refers to can be summarised.
+            if life.state != "cold" or block.number <= 1:
+                continue
+            life.fate, gone_at = "cold", script.after(max(used_by, default=block.first), WARM_OUTPUTS)
+        elif life.leak in ("duplicate", "superseded") and life.replaced_by is not None:
             life.fate, gone_at = life.leak, life.replaced_by.first
         elif life.leak == "unused":
             life.fate, gone_at = "unused", script.after(block.first, ENOUGH_OUTPUTS)
         else:
-            used_by = [use.call for use in life.uses if use.call is not None]
             if len(block.text) >= LEAST_CHARS and used_by:
                 life.part = _used_part(block, script, spoken)
             if life.part is not None:

@@ -25,6 +25,7 @@ __all__ = ["event_json_keys", "format_event", "format_event_json", "is_llm_call"
 RED, GRAY, RESET = "\x1b[91m", "\x1b[90m", "\x1b[0m"
 SLOW_NS = 1_000_000_000  # a call longer than this gets the slow mark
 LLM_PREFIX = "/dev/llm/"
+SPAN_PREFIX = "/dev/span/"
 
 _ERROR_LIMIT = 500  # an error page of a provider may be long; this much tells what it is
 _REASON_LIMIT = 80
@@ -46,6 +47,8 @@ def format_event(event: SyscallEvent, options: Options) -> str:
         form = _reason_step
     elif name == "InternalStep" or name.startswith("Driver"):
         form = _driver_step
+    elif name == "Span":
+        form = _span
     else:
         form = _call
     line = form(event, options)
@@ -111,6 +114,20 @@ def _call(event: SyscallEvent, options: Options) -> str:
     inside = ", ".join(f"{key}={_argument(value, limit)}" for key, value in _sorted_args(event))
     line = f"{_head(event, inside)} → {_outcome(event, options)}    {format_duration(event.duration)}"
     return line + _slow_mark(event, options) + ("  ← LLM call" if is_llm_call(event.args) else "")
+
+
+def _span(event: SyscallEvent, options: Options) -> str:
+    """A part of the program that it gave a name: `Span("rank", documents=12)`. It has no result."""
+    args, limit = event.args or {}, _limit(options)
+    path, attributes = args.get("path"), args.get("attributes", {})
+    if not isinstance(path, str) or not isinstance(attributes, dict):
+        return _call(event, options)
+    parts = [quote(path.removeprefix(SPAN_PREFIX), limit)]
+    parts += [f"{escape_controls(str(key))}={_argument(value, limit)}" for key, value in attributes.items()]
+    if "traceparent" in args:
+        parts.append(f"traceparent={_argument(args['traceparent'], limit)}")
+    line = _head(event, ", ".join(parts)) + _failure(event, options)
+    return f"{line}    {format_duration(event.duration)}" + _slow_mark(event, options)
 
 
 def is_llm_call(args: dict[str, Any] | None) -> bool:

@@ -32,6 +32,7 @@ RETRY: Final = "unspool.retry"
 ORIGIN: Final = "unspool.origin"
 ARGS: Final = "unspool.args_digest"  # equal for calls with equal arguments
 RESULT: Final = "unspool.result_digest"
+REMOTE: Final = "unspool.traceparent"  # W3C: the span elsewhere that this one belongs below
 
 
 def count_of(span: Span, name: str) -> int | None:
@@ -52,8 +53,8 @@ def model_of(span: Span) -> str:
 
 
 def call_name(syscall: str, path: str, args: dict[str, Any] | None = None) -> str:
-    """What a person calls it: `search`, `github/create_issue`, `spawn helper`, `GET host:443`, `exec git`."""
-    for prefix in ("/dev/tool/", "/dev/mcp/"):
+    """What a person calls it: `search`, `github/create_issue`, `rank` (a span), `spawn helper`, `GET host:443`, `exec git`."""
+    for prefix in ("/dev/tool/", "/dev/mcp/", "/dev/span/"):
         if path.startswith(prefix):
             return path.removeprefix(prefix) or syscall
     last = path.removeprefix("/dev/").partition("/")[2] or path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +23,8 @@ class Start(msgspec.Struct):
     start: int = 0
     call: int | None = None
     at: str | None = None
+    attributes: Any = None
+    traceparent: Any = None
 
 
 _decoder = msgspec.json.Decoder(Start)

@@ -16,6 +16,7 @@ from unspool.demo.script import Reply
 def speak(request):
     return Reply(text="scripted")
 not_callable = 3
+PAGES = {"policy": "all of it"}
 """
 
 
@@ -25,6 +26,12 @@ def ask(url: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=30) as response:
         return json.load(response)["choices"][0]["message"]["content"]
+
+
+def get(url: str) -> str:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(url, timeout=30) as response:
+        return response.read().decode()
 
 
 @pytest.mark.parametrize("with_script", [False, True])
@@ -43,6 +50,7 @@ def test_it_prints_its_url_and_serves_until_ctrl_c(tmp_path, with_script):
             url = server.stdout.readline().strip()
             assert url.startswith("http://127.0.0.1:")
             assert (ask(url) == "scripted") is with_script
+            assert (get(f"{url}/page/policy") == "all of it") is with_script
         finally:
             server.send_signal(signal.SIGINT)
         assert server.wait(timeout=30) == 0

@@ -24,6 +24,7 @@ Patch = Callable[[Any, str, Any], None]
 Send = Callable[[], Awaitable[dict[str, Any]]]
 
 _CALL_TOOL = "tools/call"
+_TRACEPARENT = "traceparent"
 _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 # By what a session's requests go through: the name its server gave itself.
@@ -57,10 +58,12 @@ def _watch(dispatcher: Any, *, is_wire: bool) -> None:
     original, notify = dispatcher.send_raw_request, dispatcher.notify
 
     async def send_raw_request(method: str, params: Any, opts: Any = None, **more: Any) -> Any:
-        async def send() -> Any:
-            return await original(method, params, opts, **more)
-
         run = _begin(dispatcher, method, params)
+        sent = _carrying(run, method, params)
+
+        async def send() -> Any:
+            return await original(method, sent, opts, **more)
+
         return await (send() if run is None else _exchange(dispatcher, run, method, params, send, is_wire=is_wire))
 
     async def notify_quietly(method: str, params: Any, opts: Any = None, **more: Any) -> None:
@@ -97,6 +100,9 @@ def _install_sessions(module: Any, patch: Patch) -> None:
         run = _begin(self, method, params)
         if run is None:
             return await original(self, request, result_type, *args, **kwargs)
+        sent = _carrying(run, method, params)
+        if sent is not params:
+            request = type(request).model_validate({**data, "params": sent})
         run.error_form = errors
         raw = await _exchange(self, run, method, params, send, is_wire=True)
         return answers[0] if answers else result_type.model_validate(raw)
@@ -147,6 +153,22 @@ def _begin(sender: Any, method: str, params: Any) -> ToolRun | None:
         key=mcp_key(method, address),
         asked=mcp_asked(method, given),
     )
+
+
+def _carrying(run: ToolRun | None, method: str, params: Any) -> Any:
+    """The parameters of a tool call with the trace context of its span, if it is to carry one and has none.
+
+    It is no part of what a rerun knows the call by.
+    """
+    if run is None or method != _CALL_TOOL or not run.process.lineage.propagate:
+        return params
+    with guard:
+        given = dict(params or {})
+        meta = dict(given.get("_meta") or {})
+        text = run.process.traceparent(run.span)
+        if text is not None and _TRACEPARENT not in meta:
+            return {**given, "_meta": {**meta, _TRACEPARENT: text}}
+    return params
 
 
 async def _exchange(sender: Any, run: ToolRun, method: str, params: Any, send: Send, *, is_wire: bool) -> Any:

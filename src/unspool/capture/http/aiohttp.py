@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from unspool.capture import serve
-from unspool.capture.exchange import CLOSED, Exchange, begin
+from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, current_flow, leave
 from unspool.capture.guard import guard
 
@@ -75,6 +75,8 @@ def _middleware_with(
         if exchange is None:
             serve.permit(request.method, str(request.url))
             return await handler(request)
+        if (text := exchange.traceparent()) is not None:
+            request.headers[TRACEPARENT] = text
         token = QUIET.set(True)
         served = None
         try:

@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from unspool.capture import serve
-from unspool.capture.exchange import CLOSED, Exchange, begin
+from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
 
@@ -46,6 +46,7 @@ def install(module: Any, patch: Patch) -> None:
             return send(self, request)
         transport, request = _met(module, exchange, request, served)
         upload = _watch_upload(request, exchange, sync_stream)
+        carries = _carry(request, exchange)
         token, transport_token = QUIET.set(True), _transport.set(transport)
         try:
             response = send(self, request)
@@ -57,6 +58,8 @@ def install(module: Any, patch: Patch) -> None:
             leave(QUIET, token)
             if upload is not None:
                 request.stream = upload
+            if carries:
+                request.headers.pop(TRACEPARENT, None)  # a redirect is made of these, and has a span of its own
         with guard:
             _note_headers(exchange, response)
             if not _is_read(response, exchange):
@@ -72,6 +75,7 @@ def install(module: Any, patch: Patch) -> None:
             return await asend(self, request)
         transport, request = _met(module, exchange, request, served)
         upload = _watch_upload(request, exchange, async_stream)
+        carries = _carry(request, exchange)
         token, transport_token = QUIET.set(True), _transport.set(transport)
         try:
             response = await asend(self, request)
@@ -83,6 +87,8 @@ def install(module: Any, patch: Patch) -> None:
             leave(QUIET, token)
             if upload is not None:
                 request.stream = upload
+            if carries:
+                request.headers.pop(TRACEPARENT, None)  # a redirect is made of these, and has a span of its own
         with guard:
             _note_headers(exchange, response)
             if not _is_read(response, exchange):
@@ -107,6 +113,14 @@ def _begin(client: str, request: Any) -> Exchange | None:
             client, request.method, str(request.url), _pairs(request.headers), request.__dict__.get("_content")
         )
     return None
+
+
+def _carry(request: Any, exchange: Exchange) -> bool:
+    """Give a request the trace context that it is to carry, if it is to carry one."""
+    text = exchange.traceparent()
+    if text is not None:
+        request.headers[TRACEPARENT] = text
+    return text is not None
 
 
 def _watch_upload(request: Any, exchange: Exchange, stream: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from unspool.capture import serve
-from unspool.capture.exchange import CLOSED, Exchange, begin
+from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
 
@@ -70,6 +70,7 @@ def install(module: Any, patch: Patch) -> None:
                 if conn.__dict__.pop(_NO_TUNNEL, False) and conn.is_closed:
                     with quiet():
                         prepare_proxy(self, conn)
+        headers = _carrying(self, headers, exchange)
         quiet_token, making_token = QUIET.set(True), _making.set(exchange)
         try:
             response = original(self, conn, method, url, body, headers, *args, **kwargs)
@@ -111,6 +112,17 @@ def _absolute(pool: Any, url: str) -> str:
 def _pairs(pool: Any, headers: Any) -> list[tuple[str, str]]:
     found = headers if headers is not None else pool.headers
     return [(_text(name), _text(value)) for name, value in (found or {}).items()]
+
+
+def _carrying(pool: Any, headers: Any, exchange: Exchange) -> Any:
+    """The headers with the trace context that the request is to carry, if it is to carry one."""
+    text = exchange.traceparent()
+    if text is None:
+        return headers
+    found = headers if headers is not None else pool.headers
+    out = found.copy() if hasattr(found, "copy") else dict(found or {})
+    out[TRACEPARENT] = text
+    return out
 
 
 def _text(value: Any) -> str:

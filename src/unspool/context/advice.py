@@ -1,0 +1,145 @@
+"""What to do about the contexts of a run, and what it would have saved in it, in tokens and in money."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+from msgspec import Struct
+
+from unspool.context.breaks import CacheBreak
+from unspool.context.calls import Block
+from unspool.context.charges import Charge
+from unspool.context.lives import Fate, Life, Lives
+
+__all__ = ["Advice", "AdviceKind", "advise"]
+
+AdviceKind: TypeAlias = Literal["drop", "truncate", "summarise", "tools", "system", "prefix"]
+
+_LEAST_SHARE: Final = 0.005  # of the tokens of the run: what saves less is not worth a line
+_LARGE_SYSTEM: Final = 0.25
+_SUMMARY: Final = 0.2  # of what it sums up, roughly
+_WHY: Final[dict[Fate, str]] = {
+    "unused": "never used",
+    "duplicate": "held twice",
+    "superseded": "superseded",
+    "mostly unused": "used in part",
+    "cold": "not used any more",
+}
+
+
+class Advice(Struct):
+    """One thing to do, and what it would have saved over the run; `usd` is None without prices.
+
+    `is_bound` says that it is the most it could have saved. `blocks` are what it is about.
+    """
+
+    kind: AdviceKind
+    text: str
+    tokens: int
+    usd: float | None
+    is_bound: bool = False
+    blocks: list[str] = []
+
+
+def advise(found: Lives, breaks: Sequence[CacheBreak]) -> list[Advice]:
+    """Advice for one conversation, what saves the most tokens first."""
+    total = sum(call.tokens for call in found.calls if call.is_paid) or 1
+    advice = [*_drops(found.lives), *_cuts(found.lives), *_summary(found)]
+    advice += [*_unused_tools(found), *_system(found, total), *_prefix(breaks)]
+    worth = [one for one in advice if one.tokens >= max(_LEAST_SHARE * total, 1)]
+    return sorted(worth, key=lambda one: (one.is_bound, -one.tokens))
+
+
+def _sum(charges: Sequence[Charge]) -> Charge:
+    total = Charge()
+    for charge in charges:
+        total = total.plus(charge)
+    return total
+
+
+def _drops(lives: Sequence[Life]) -> list[Advice]:
+    by_tool: defaultdict[tuple[str, Fate], list[Life]] = defaultdict(list)
+    for life in lives:
+        if life.fate in ("unused", "duplicate", "superseded") and life.gone_at is not None:
+            by_tool[life.block.name, life.fate].append(life)
+    advice = []
+    for (tool, fate), group in by_tool.items():
+        saved = _sum([life.wasted for life in group])
+        count = f"{len(group)} results" if len(group) > 1 else "the result"
+        text = f"drop {count} of {tool} ({_WHY[fate]}): {_names([life.block for life in group])}"
+        advice.append(Advice("drop", text, round(saved.tokens), saved.cost, blocks=[one.block.key for one in group]))
+    return advice
+
+
+def _cuts(lives: Sequence[Life]) -> list[Advice]:
+    advice = []
+    for life in lives:
+        if life.part is None or life.gone_at is None:
+            continue
+        used = f"{len(life.part.lines)} of its {life.part.of:,} lines {'was' if len(life.part.lines) == 1 else 'were'} used"
+        text = f"truncate {life.block.key}, the result of {life.block.name}: {used}"
+        advice.append(Advice("truncate", text, round(life.wasted.tokens), life.wasted.cost, blocks=[life.block.key]))
+    return advice
+
+
+def _summary(found: Lives) -> list[Advice]:
+    cold = [life for life in found.lives if life.fate == "cold" and life.gone_at is not None]
+    if len(cold) < 2:
+        return []
+    # Summarised once, when the last of those that cost the most had gone cold.
+    at = sorted(life.gone_at or 0 for life in cold)[len(cold) // 2]
+    ready = [life for life in cold if (life.gone_at or 0) <= at]
+    saved = _sum([life.wasted for life in ready])
+    call = next((one for one in found.calls if one.position == at), found.call)
+    where = f"step {call.step}" if call.step is not None else call.name
+    text = f"summarise {len(ready)} messages before {where}: nothing refers to them after it"
+    keep = 1 - _SUMMARY
+    usd = saved.cost * keep if saved.cost is not None else None
+    return [Advice("summarise", text, round(saved.tokens * keep), usd, True, [one.block.key for one in ready])]
+
+
+def _unused_tools(found: Lives) -> list[Advice]:
+    called = {
+        call.name for life in found.lives if life.block.message for call in life.block.message.tool_calls or ()
+    } | {life.block.name for life in found.lives if life.block.is_tool_result}
+    unused = [life for life in found.lives if life.block.category == "tools" and life.block.name not in called]
+    if not unused or len(found.calls) < 2:
+        return []
+    saved = _sum([life.charge for life in unused])
+    count = "a tool" if len(unused) == 1 else f"{len(unused)} tools"
+    text = f"leave out {count} never called: {_list([life.block.name for life in unused])}"
+    return [Advice("tools", text, round(saved.tokens), saved.cost, blocks=[life.block.key for life in unused])]
+
+
+def _system(found: Lives, total: int) -> list[Advice]:
+    lives = [life for life in found.lives if life.block.category == "system"]
+    charge = _sum([life.charge for life in lives])
+    if charge.tokens < _LARGE_SYSTEM * total or len(found.calls) < 2:
+        return []
+    share = round(100 * charge.tokens / total)
+    text = f"move what is seldom needed out of the system prompt: it is {share}% of all input"
+    return [Advice("system", text, round(charge.tokens), charge.cost, True, ["system"])]
+
+
+def _prefix(breaks: Sequence[CacheBreak]) -> list[Advice]:
+    by_cause: defaultdict[str, list[CacheBreak]] = defaultdict(list)
+    for one in breaks:
+        by_cause[one.cause].append(one)
+    advice = []
+    for cause, group in by_cause.items():
+        costs = [one.usd for one in group if one.usd is not None]
+        calls = group[0].call.name if len(group) == 1 else f"{len(group)} calls"
+        text = f"keep the cached prefix stable ({calls}): {cause}"
+        advice.append(Advice("prefix", text, round(sum(one.repaid for one in group)), sum(costs) if costs else None))
+    return advice
+
+
+def _names(blocks: Sequence[Block]) -> str:
+    return _list([block.key for block in blocks])
+
+
+def _list(names: Sequence[str], most: int = 6) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,0 +1,229 @@
+"""The store as pages read it, with what was worked out for runs whose files have not changed since.
+
+Nothing here is the only copy of anything: it can be dropped at any time and is worked out again from the recordings.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from unspool.cli.listing import LLM_PREFIX, TOOL_PREFIXES, Tally, Totals
+from unspool.cli.prices import Prices
+from unspool.cli.subjects import Subject, subject_of
+from unspool.errors import CorruptRecording, RecordingNotFound
+from unspool.events import RecordMetadata, RecordStatus
+from unspool.recording.address import is_root, newest_first, resolve
+from unspool.recording.reader import RecordReader
+from unspool.recording.tree import descendants
+from unspool.store import Store
+from unspool.trace.names import SEQ
+from unspool.trace.report import TraceReport
+from unspool.trace.spans import Span, interval_of
+
+__all__ = ["LoadedRun", "Shelf", "Summary"]
+
+_RUNS_KEPT: Final = 6
+_LIVE_S: Final = 1.0  # how long what was worked out for a run that goes on is taken for its present
+_HOTSPOTS: Final = 10
+
+Signature = tuple[tuple[str, int, int], ...]
+
+
+@dataclass
+class Summary:
+    """What a run adds up to, with what it used."""
+
+    totals: Totals
+    models: list[str] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+
+
+@dataclass
+class LoadedRun:
+    """One run: its spans as a tree, what explains it, and where each step is.
+
+    Attributes:
+        records: metadata of its recordings, the root's first.
+        spans: all but made-up ones, by start.
+        critical: nanoseconds on the critical path, by span id.
+        places: position in `spans`, by recording and event.
+    """
+
+    subject: Subject
+    report: TraceReport
+    records: list[RecordMetadata]
+    spans: list[Span]
+    critical: dict[str, int]
+    places: dict[tuple[str, int], int]
+    start_ns: int
+    end_ns: int
+
+    @property
+    def root(self) -> RecordMetadata:
+        """The metadata of the first recording."""
+        return self.records[0]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether a process of it is still running."""
+        return any(one.status is RecordStatus.RECORDING for one in self.records)
+
+    def record_of(self, span: Span) -> str:
+        """The recording a span is in; "" if it is in none."""
+        return self.subject.record_ids.get(span.pid, "")
+
+    def seq_of(self, span: Span) -> int:
+        """The number of a span's event; 0 if it has none."""
+        seq = span.attributes.get(SEQ)
+        return seq if isinstance(seq, int) else 0
+
+
+class Shelf:
+    """Runs of one store. Safe to use from several threads."""
+
+    def __init__(self, store: Store, prices: Prices) -> None:
+        self.store = store
+        self.prices = prices
+        self._lock = threading.Lock()
+        self._runs: OrderedDict[tuple[str, bool], tuple[Signature, float, LoadedRun]] = OrderedDict()
+        self._summaries: dict[str, tuple[Signature, Summary]] = {}
+
+    def reader(self, record_id: str) -> RecordReader:
+        """A reader of one recording, to be closed by the caller.
+
+        Raises:
+            RecordingNotFound, AmbiguousRecordID, InvalidID, CorruptRecording: as they say.
+        """
+        return RecordReader(resolve(self.store, record_id).record_dir, live=True)
+
+    def root_of(self, record_id: str) -> str:
+        """The recording whose process started, in the end, the process of this one."""
+        found = resolve(self.store, record_id).record_id
+        seen = {found}
+        while True:
+            with RecordReader(self.store.records / found, live=True) as reader:
+                metadata = reader.metadata
+            parent = metadata.parent
+            if is_root(metadata) or parent is None or parent in seen or not (self.store.records / parent).is_dir():
+                return found
+            seen.add(parent)
+            found = parent
+
+    def signature(self, records: Sequence[str]) -> Signature:
+        """Equal as long as nothing was written into these recordings."""
+        found = []
+        for name in records:
+            folder = self.store.records / name
+            size = changed = 0
+            try:
+                size = os.stat(folder / "events.jsonl").st_size
+                changed = os.stat(folder / "metadata.json").st_mtime_ns
+            except OSError:
+                size = size or -1  # gone, or not there yet: a state like any other
+            found.append((name, size, changed))
+        return tuple(found)
+
+    def members(self, root: str) -> list[str]:
+        """The record ids of a run, the root's first."""
+        return [root, *(one.record_id for one in descendants(self.store, root))]
+
+    def run(self, record_id: str, *, carried: bool = False) -> LoadedRun:
+        """The run that starts with a recording, or a trace by its id.
+
+        Args:
+            carried: with what each part of the contexts cost, which takes as long again.
+        """
+        try:
+            root = resolve(self.store, record_id).record_id
+        except RecordingNotFound:
+            return self._load(record_id, carried=carried)
+        key = (root, carried)
+        signature = self.signature(self.members(root))
+        with self._lock:
+            for wanted in ((root, True), key):
+                known = self._runs.get(wanted)
+                if known is None or known[0] != signature:
+                    continue
+                if known[2].is_live and time.monotonic() - known[1] > _LIVE_S:
+                    continue
+                self._runs.move_to_end(wanted)
+                return known[2]
+        loaded = self._load(root, carried=carried)
+        with self._lock:
+            self._runs[key] = signature, time.monotonic(), loaded
+            while len(self._runs) > _RUNS_KEPT:
+                self._runs.popitem(last=False)
+        return loaded
+
+    def _load(self, name: str, *, carried: bool) -> LoadedRun:
+        with subject_of(self.store, name, self.prices, messages=carried) as subject:
+            records = [one.reader.metadata for one in subject.recorded.processes]
+            report = subject.report(_HOTSPOTS)
+        records.sort(key=lambda one: one.record_id != subject.name)
+        tree = subject.tree
+        until = tree.metadata.end_time_ns
+        spans = [node.span for node, _ in tree.walk() if not node.span.synthetic]
+        spans.sort(key=lambda span: (span.start_time_ns, span.attributes.get(SEQ) or 0))
+        times = zip(report.result.critical_path, report.result.critical_times(), strict=True)
+        start_ns, end_ns = interval_of(tree.root.span, until)
+        loaded = LoadedRun(
+            subject=subject,
+            report=report,
+            records=records,
+            spans=spans,
+            critical={node.span.span_id: ns for node, ns in times},
+            places={},
+            start_ns=start_ns,
+            end_ns=max(end_ns, until, start_ns),
+        )
+        for place, span in enumerate(spans):
+            record, seq = loaded.record_of(span), loaded.seq_of(span)
+            if record and seq:
+                loaded.places[record, seq] = place
+        return loaded
+
+    def summary(self, records: Sequence[RecordMetadata]) -> Summary:
+        """What these recordings of one run add up to."""
+        names = [one.record_id for one in records]
+        signature = self.signature(names)
+        with self._lock:
+            known = self._summaries.get(names[0])
+        if known is not None and known[0] == signature:
+            return known[1]
+        found = _summed_up(self.store, records, self.prices)
+        with self._lock:
+            self._summaries[names[0]] = signature, found
+        return found
+
+    def newest(self) -> list[RecordMetadata]:
+        """Metadata of all recordings, newest first."""
+        return list(newest_first(self.store))
+
+
+def _summed_up(store: Store, records: Sequence[RecordMetadata], prices: Prices) -> Summary:
+    sums = Tally(prices)
+    models: dict[str, None] = {}
+    tools: dict[str, None] = {}
+    for metadata in records:
+        try:
+            with RecordReader(store.records / metadata.record_id, live=True) as reader:
+                one = sums.begin(reader.metadata)
+                for event in reader.bare_events():
+                    sums.add(event, one)
+                    path = event.syscall.args.get("path") if event.syscall is not None else None
+                    if not isinstance(path, str):
+                        continue
+                    if path.startswith(LLM_PREFIX):
+                        models.setdefault(path.removeprefix(LLM_PREFIX).partition("/")[2])
+                    elif path.startswith(TOOL_PREFIXES):
+                        tools.setdefault(path.partition("/dev/")[2].partition("/")[2])
+                sums.end(one)
+        except CorruptRecording:
+            sums.totals.lost += metadata.lost_events
+    return Summary(sums.result(), list(models), list(tools))
