@@ -7,7 +7,7 @@ import sys
 
 NAMES = (
     *("write_event", "loop", "open_million", "startup", "blame", "whowhen", "growth", "temperature"),
-    *("diff_runs", "rerun"),
+    *("context_diff", "diff_runs", "rerun"),
 )
 
 

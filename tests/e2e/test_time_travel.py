@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -154,6 +153,14 @@ def test_a_rerun_knocks_at_no_door(trip: Trip) -> None:
     assert done.stdout == trip.recorded.stdout
     assert came == []
     assert trip.left() == []
+
+
+@pytest.mark.parametrize("trip", ["openai_sync"], indirect=True)
+def test_the_same_program_does_knock_when_it_is_not_served(trip: Trip) -> None:
+    with door() as (url, came):
+        done = run([sys.executable, AGENTS / "travellers.py", "openai_sync"], {**trip.env, "TEST_URL": url})
+    assert done.code == 1
+    assert len(came) == 1
 
 
 @each_kind

@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "bisect": ("bisect", "Find the model call that made a run fail."),
     "rerun": ("rerun", "Run a recorded command again, served from its recording."),
     "doctor": ("doctor", "Find what makes an agent irreproducible."),
+    "import": ("import_", "Import runs that other tools recorded."),
     "rm": ("rm", "Remove recordings."),
     "gc": ("gc", "Remove old recordings."),
     "demo": ("demo", "Record a demo agent and show around."),

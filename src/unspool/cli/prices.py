@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from unspool.store import Store
 
-__all__ = ["Prices", "call_cost", "prices_for", "prices_option"]
+__all__ = ["Prices", "call_cost", "context_window", "prices_for", "prices_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -217,6 +217,13 @@ def public_rates(vendor: str, model: str, at_ns: int, input_tokens: int) -> Rate
     price = _standing(info) or info.get_prices(at or datetime.now(UTC))
     tier = sum(input_tokens > start for start in _tier_starts(price))
     return _rates(provider, model, price, tier, at)
+
+
+def context_window(vendor: str, model: str) -> int | None:
+    """Tokens that fit into the model's context, by the public lists; None if they do not say."""
+    provider = _PROVIDERS.get(vendor, vendor)
+    info = _model(provider, model.removeprefix("models/")) if provider is not None else None
+    return info.context_window if info is not None else None
 
 
 @functools.lru_cache(maxsize=512)

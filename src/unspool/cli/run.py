@@ -61,7 +61,8 @@ def run(
         unspool run -- python agent.py --verbose
         unspool run --name "nightly" --trace file,process,net -- ./nightly.sh
     """
-    launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace), lineage={"propagate": propagate})
+    more = {"propagate": propagate}
+    launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace), lineage=more)
     began = time.monotonic()
     code = launch.run()
     if not quiet:

@@ -31,8 +31,8 @@ def counter_for(model: str) -> Count | None:
 
 
 def _of_openai(model: str) -> Count | None:
-    if find_spec("tiktoken") is None:
-        return None
+    if not _cache_folder().is_dir() or find_spec("tiktoken") is None:
+        return None  # asked first: the library takes long to import
     tiktoken: Any = import_module("tiktoken")
     try:
         name = tiktoken.encoding_name_for_model(model.rpartition("/")[2])
@@ -62,11 +62,14 @@ def _refuse(path: str) -> bytes:
     raise OSError(f"{path} is not on this machine, and nothing is downloaded")
 
 
+def _cache_folder() -> Path:
+    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    return Path(folder or os.path.join(tempfile.gettempdir(), "data-gym-cache"))
+
+
 def _cached_file(url: str) -> Path | None:
     """Where tiktoken keeps a file: under the SHA-1 of its URL (tiktoken/load.py, `read_file_cached`)."""
-    folder = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
-    folder = folder or os.path.join(tempfile.gettempdir(), "data-gym-cache")
-    file = Path(folder) / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
+    file = _cache_folder() / hashlib.sha1(url.encode(), usedforsecurity=False).hexdigest()
     return file if file.is_file() else None
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-__all__ = ["common_subsequence", "shared_ends", "shared_prefix"]
+__all__ = ["common_subsequence", "shared_ends", "shared_prefix", "shared_suffix"]
 
 # Bits kept at once to find the way back: 2**28 is 32 MiB, 16,000 items against 16,000. Beyond that the work is halved.
 _MAX_BITS = 1 << 28
+_FIRST_LOOK = 32  # characters
 
 
 def common_subsequence(first: Sequence[Hashable], second: Sequence[Hashable]) -> list[tuple[int, int]]:
@@ -43,8 +44,12 @@ def shared_ends(first: Sequence[Hashable], second: Sequence[Hashable]) -> tuple[
 
 def shared_prefix(first: str, second: str) -> int:
     """How many characters the two texts have in common at the start."""
-    low, high = 0, min(len(first), len(second))
-    # Comparing slices runs in C; a loop over the characters of two long tool results does not.
+    shorter = min(len(first), len(second))
+    low, high = 0, _FIRST_LOOK
+    # Comparing slices runs in C; a loop over the characters of two long tool results does not. Most texts differ soon.
+    while high < shorter and first[low:high] == second[low:high]:
+        low, high = high, 2 * high
+    high = min(high, shorter)
     while low < high:
         middle = (low + high + 1) // 2
         if first[low:middle] == second[low:middle]:
@@ -52,6 +57,16 @@ def shared_prefix(first: str, second: str) -> int:
         else:
             high = middle - 1
     return low
+
+
+def shared_suffix(first: str, second: str) -> int:
+    """How many characters the two texts have in common at the end."""
+    shorter = min(len(first), len(second))
+    look = _FIRST_LOOK
+    while look < shorter and first[-look:] == second[-look:]:
+        look *= 2
+    look = min(look, shorter)
+    return shared_prefix(first[len(first) - look :][::-1], second[len(second) - look :][::-1])
 
 
 def _divide(first: Sequence[Hashable], second: Sequence[Hashable]) -> list[tuple[int, int]]:

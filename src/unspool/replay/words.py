@@ -7,7 +7,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from unspool.replay.sequence import common_subsequence, shared_ends, shared_prefix
+from unspool.replay.sequence import common_subsequence, shared_ends, shared_prefix, shared_suffix
 
 __all__ = ["WordChange", "compared_chars", "diff_words", "shared_part", "similarity", "words_of"]
 
@@ -21,7 +21,7 @@ _PUNCTUATION = str.maketrans(dict.fromkeys("!\"#$%&'()*+,-./:;<=>?@[\\]^`{|}~", 
 # Beyond this many comparisons lines are compared instead of words, so that no text costs more than a few milliseconds.
 _MAX_COMPARISONS = 4_000_000
 # Two long texts are found similar by their ends; looking at megabytes of a tool result would cost more than it tells.
-_SAMPLE_CHARS = 500
+_SAMPLE_CHARS = 200
 # A piece of base64 is one word of megabytes: looking for its beginning stops here.
 _MAX_WORD = 100
 
@@ -47,12 +47,15 @@ def diff_words(before: str, after: str, *, max_chars: int | None = None) -> list
     fine = max_chars is None or len(old) + len(new) <= max_chars
     inner = _changes(old, new) if fine else [("", old, new)]
     changes = _merged([(before[:start], "", ""), *inner, (before[len(before) - end :], "", "")])
-    pieces = (
-        piece
-        for equal, removed, added in changes
-        for piece in (WordChange("equal", equal), WordChange("removed", removed), WordChange("added", added))
-    )
-    return [piece for piece in pieces if piece.text]
+    pieces: list[WordChange] = []
+    for equal, removed, added in changes:
+        if equal:
+            pieces.append(WordChange("equal", equal))
+        if removed:
+            pieces.append(WordChange("removed", removed))
+        if added:
+            pieces.append(WordChange("added", added))
+    return pieces
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -67,7 +70,7 @@ def shared_part(first: str, second: str) -> float:
     """How much of the longer text the two have in common at start and end, 0 to 1; 0 if both are empty."""
     longer = max(len(first), len(second))
     start = shared_prefix(first, second)
-    end = shared_prefix(first[start:][::-1], second[start:][::-1])
+    end = shared_suffix(first[start:], second[start:])
     return (start + end) / longer if longer else 0.0
 
 
@@ -145,8 +148,11 @@ def _without_shared_space(change: _Change) -> _Change:
 def _shared_text(before: str, after: str) -> tuple[int, int]:
     """Characters in common at the start and then at the end, cut back so that no word is cut in two."""
     start = _to_word_edge(before, after, shared_prefix(before, after))
-    old, new = before[start:][::-1], after[start:][::-1]
-    return start, _to_word_edge(old, new, shared_prefix(old, new))
+    old, new = before[start:], after[start:]
+    end = shared_suffix(old, new)
+    # One word more than they share, so that the edge of the word can be seen; backwards, as it is the end.
+    reach = end + _MAX_WORD
+    return start, _to_word_edge(old[-reach:][::-1], new[-reach:][::-1], end)
 
 
 def _to_word_edge(first: str, second: str, length: int) -> int:

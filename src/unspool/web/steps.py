@@ -1,0 +1,267 @@
+"""The steps of a run as rows: what each was asked and gave back, when, for how long, and what it cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from unspool.cli import amounts
+from unspool.durations import format_duration
+from unspool.errors import CorruptRecording, SeqNotFound, UnspoolError
+from unspool.events import LLMResponse, LLMResponseData, RecordEvent
+from unspool.recording.reader import RecordReader
+from unspool.store import Store
+from unspool.text import cut, display_value
+from unspool.trace.errors_chain import error_message
+from unspool.trace.names import CACHED, CALL, INPUT, ORIGIN, OUTPUT, RETRY, STEP, WHERE, count_of, model_of, text_of
+from unspool.trace.spans import Span, SpanStatus, is_failing
+from unspool.web.links import Links
+from unspool.web.prose import Cutter
+from unspool.web.shelf import LoadedRun
+
+__all__ = [
+    "KINDS",
+    "Readers",
+    "StepQuery",
+    "StepRow",
+    "StepsPage",
+    "answer_after",
+    "answer_line",
+    "list_steps",
+    "neighbours",
+    "row_of",
+]
+
+PAGE: Final = 100
+KINDS: Final = ("llm", "tool", "agent", "other")
+_TEXT: Final = 220
+
+
+@dataclass
+class StepQuery:
+    """Which steps are wanted: kinds, only failed ones, of one process, with a name. `page` counts from 1."""
+
+    kinds: tuple[str, ...] = ("llm", "tool", "agent")
+    errors: bool = False
+    pid: int = 0
+    name: str = ""
+    page: int = 1
+
+    @classmethod
+    def of(cls, given: Mapping[str, str]) -> StepQuery:
+        """From the address of the page; what makes no sense is left out."""
+        kinds = tuple(kind for kind in given.get("kinds", "").split(",") if kind in KINDS)
+        return cls(
+            kinds=kinds or cls.kinds,
+            errors=given.get("errors", "") not in ("", "0"),
+            pid=_number(given.get("pid", "")),
+            name=given.get("name", ""),
+            page=max(_number(given.get("page", "")), 1),
+        )
+
+    def query(self, **change: Any) -> dict[str, Any]:
+        """The fields of an address, with some changed."""
+        kinds = "" if self.kinds == StepQuery.kinds else ",".join(self.kinds)
+        now = {"kinds": kinds, "errors": "1" if self.errors else "", "pid": self.pid or "", "name": self.name}
+        return {name: value for name, value in {**now, **change}.items() if value not in ("", None)}
+
+    def wants(self, span: Span) -> bool:
+        """Whether a span is one of these. What failed is shown whatever its kind."""
+        failed = is_failing(span)
+        return (
+            (failed or (not self.errors and span.kind in self.kinds))
+            and (not self.pid or span.pid == self.pid)
+            and (not self.name or self.name.casefold() in span.name.casefold())
+        )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+
+
+@dataclass
+class StepRow:
+    """One step. Durations are texts; `critical` says how long the end of the run waited for it, "" for never."""
+
+    kind: str
+    name: str
+    href: str
+    record_id: str
+    seq_num: int
+    agent: str
+    lane: int
+    at: str
+    start_ns: int
+    duration: str
+    duration_ns: int
+    critical: str
+    status: str
+    error: str
+    asked: str
+    said: str
+    tokens: str
+    cost: str
+    call: int | None
+    step: int | None
+    origin: str
+    retry: bool
+    where: str
+    span_id: str = ""
+
+
+@dataclass
+class StepsPage:
+    """A page of steps."""
+
+    query: StepQuery
+    rows: list[StepRow]
+    total: int
+    pages: int
+    hidden: int
+
+
+class Readers:
+    """Readers of a run's recordings, opened when asked for and closed together."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._stack = contextlib.ExitStack()
+        self._open: dict[str, RecordReader | None] = {}
+
+    def __enter__(self) -> Readers:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def get(self, record_id: str) -> RecordReader | None:
+        """The reader of one recording; None if it cannot be read."""
+        if record_id not in self._open:
+            try:
+                reader: RecordReader | None = self._stack.enter_context(
+                    RecordReader(self._store.records / record_id, live=True)
+                )
+            except UnspoolError:
+                reader = None
+            self._open[record_id] = reader
+        return self._open[record_id]
+
+
+def list_steps(run: LoadedRun, query: StepQuery, links: Links, readers: Readers) -> StepsPage:
+    """A page of the steps of a run."""
+    fitting = [span for span in run.spans if query.wants(span)]
+    first = (query.page - 1) * PAGE
+    return StepsPage(
+        query=query,
+        rows=[row_of(run, span, links, readers, Cutter(_TEXT)) for span in fitting[first : first + PAGE]],
+        total=len(fitting),
+        pages=max(-(-len(fitting) // PAGE), 1),
+        hidden=len(run.spans) - len(fitting),
+    )
+
+
+def row_of(run: LoadedRun, span: Span, links: Links, readers: Readers, cutter: Cutter) -> StepRow:
+    """A step, with the beginning of what it gave back."""
+    record_id, seq = run.record_of(span), run.seq_of(span)
+    said = asked = ""
+    reader = readers.get(record_id) if record_id and seq else None
+    if reader is not None:
+        try:
+            asked, said = _texts(reader, span, seq)
+        except (CorruptRecording, SeqNotFound):
+            said = "(cannot be read)"
+    end = span.end_time_ns or run.end_ns
+    duration = max(end - span.start_time_ns, 0) if span.status is SpanStatus.OPEN else span.duration
+    critical = run.critical.get(span.span_id, 0)
+    counts = [count_of(span, INPUT), count_of(span, OUTPUT)]
+    tokens = ""
+    if span.kind == "llm":
+        cached = count_of(span, CACHED)
+        tokens = f"{amounts.tokens(counts[0])} → {amounts.tokens(counts[1])}" + (
+            f" ({amounts.tokens(cached)} cached)" if cached else ""
+        )
+    agents = [one.agent.pid for one in run.subject.recorded.processes]
+    return StepRow(
+        kind=span.kind,
+        name=(model_of(span) or span.name or "?"),
+        href=links.step(record_id, seq) if record_id and seq else "",
+        record_id=record_id,
+        seq_num=seq,
+        agent=_agent_name(run, span.pid),
+        lane=agents.index(span.pid) if span.pid in agents else 0,
+        at=f"+{format_duration(max(span.start_time_ns - run.start_ns, 0))}",
+        start_ns=max(span.start_time_ns - run.start_ns, 0),
+        duration=format_duration(duration) + ("+" if span.status is SpanStatus.OPEN else ""),
+        duration_ns=duration,
+        critical=format_duration(critical) if critical and span.kind != "agent" else "",
+        status=str(span.status),
+        error=(error_message(span) or str(span.status)) if is_failing(span) else "",
+        asked=cutter.cut(asked)[0],
+        said=cutter.cut(said)[0],
+        tokens=tokens,
+        cost=amounts.cost(span.cost_usd) if span.cost_usd is not None else "",
+        call=count_of(span, CALL),
+        step=count_of(span, STEP),
+        origin=text_of(span, ORIGIN),
+        retry=bool(span.attributes.get(RETRY)),
+        where=text_of(span, WHERE),
+        span_id=span.span_id,
+    )
+
+
+def _agent_name(run: LoadedRun, pid: int) -> str:
+    agents = run.subject.recorded.processes
+    if len(agents) < 2:
+        return ""
+    return next((one.agent.name for one in agents if one.agent.pid == pid), "")
+
+
+def _texts(reader: RecordReader, span: Span, seq: int) -> tuple[str, str]:
+    """What a call was asked, and what came back, on one line each."""
+    event = reader.events().bare(reader.index_of(seq))
+    if span.kind == "llm":
+        answer = answer_after(reader, event)
+        return "", "" if answer is None else answer_line(answer)
+    data = reader.whole(event).syscall
+    if data is None:
+        return "", ""
+    given = data.args.get("input", {name: value for name, value in data.args.items() if name != "path"})
+    result = data.result if isinstance(data.result, str) else display_value(data.result, _TEXT)
+    return display_value(given, _TEXT) if given else "", "" if data.result is None else " ".join(result[:2000].split())
+
+
+def answer_line(answer: LLMResponse | LLMResponseData) -> str:
+    """An answer on one line: its text, and the tools it asks for."""
+    pieces = [" ".join((answer.text or "")[:2000].split())]
+    pieces += [f"→ {call.name}({cut(call.arguments, 120)})" for call in answer.tool_calls or ()]
+    return " ".join(piece for piece in pieces if piece)
+
+
+def answer_after(reader: RecordReader, event: RecordEvent) -> LLMResponse | LLMResponseData | None:
+    """What the model answered in the call an event belongs to; None if nothing came back, or it is not there."""
+    found = event if event.llm is not None else None
+    for later in _after(reader, event) if found is None else ():
+        if later.llm is not None and (event.call is None or later.call == event.call):
+            found = later
+            break
+    if found is None or found.llm is None:
+        return None
+    if found.llm.text is None and found.llm.response is not None:
+        return reader.response_of(found) or found.llm
+    return reader.whole(found).llm
+
+
+def _after(reader: RecordReader, event: RecordEvent, most: int = 20_000) -> Iterator[RecordEvent]:
+    for count, later in enumerate(reader.bare_events(reader.index_of(event.seq_num))):
+        if count > most or (event.call is None and count and later.context is not None):
+            return
+        yield later
+
+
+def neighbours(run: LoadedRun, place: int, kinds: Sequence[str] = ("llm", "tool")) -> tuple[Span | None, Span | None]:
+    """The steps before and after a place among the spans."""
+    before = next((s for s in reversed(run.spans[:place]) if s.kind in kinds and run.seq_of(s)), None)
+    after = next((s for s in run.spans[place + 1 :] if s.kind in kinds and run.seq_of(s)), None)
+    return before, after
