@@ -7,6 +7,7 @@ import sys
 
 NAMES = (
     *("write_event", "loop", "open_million", "startup", "blame", "whowhen", "growth", "temperature"),
+    *("tokens", "profile_speed"),
     *("context_diff", "diff_runs", "rerun"),
 )
 

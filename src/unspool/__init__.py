@@ -10,6 +10,7 @@ What a program embedding unspool needs, loaded on first use so that `import unsp
         ...
     with unspool.span("rank"):              # a part of the program, to see in its trace; @unspool.traced for functions
         ...
+    unspool.on_alert(print, budget=200_000) # be told when a context gets full
     unspool.load("last")                    # read a recording
 """
 
@@ -19,15 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "load", "record", "span", "spawn", "tool", "traced"]
+__all__ = ["__version__", "load", "on_alert", "record", "span", "spawn", "tool", "traced"]
 
 if TYPE_CHECKING:
+    from unspool.capture.alerts import on_alert
     from unspool.capture.api import record, spawn
     from unspool.capture.spans import span, traced
     from unspool.capture.tools import tool
     from unspool.recording.address import load
 
 _HOMES = {
+    "on_alert": "unspool.capture.alerts",
     "record": "unspool.capture.api",
     "span": "unspool.capture.spans",
     "spawn": "unspool.capture.api",

@@ -145,22 +145,25 @@ def test_it_reruns_the_same_with_nobody_to_ask(trip: Trip) -> None:
 
 
 @each_kind
-def test_a_rerun_knocks_at_no_door(trip: Trip) -> None:
-    """Somebody listens where the agent looks for its model, and the report says that nobody came from there."""
+def test_a_rerun_knocks_at_no_door(trip: Trip, tmp_path: Path) -> None:
+    """Somebody listens where the agent looks for its model: nobody comes, and no socket went anywhere else."""
     with door() as (url, came):
-        done = trip.unspool("rerun", "last", "--deny", "net", TEST_URL=url)
+        done = trip.unspool("rerun", "last", "--deny", "net", TEST_URL=url, SOCKETS=str(tmp_path / "sockets"))
     assert done.code == 0, done.stderr.decode()
     assert done.stdout == trip.recorded.stdout
     assert came == []
+    assert (tmp_path / "sockets").read_text() == ""
     assert trip.left() == []
 
 
 @pytest.mark.parametrize("trip", ["openai_sync"], indirect=True)
-def test_the_same_program_does_knock_when_it_is_not_served(trip: Trip) -> None:
+def test_the_same_program_does_knock_when_it_is_not_served(trip: Trip, tmp_path: Path) -> None:
     with door() as (url, came):
-        done = run([sys.executable, AGENTS / "travellers.py", "openai_sync"], {**trip.env, "TEST_URL": url})
+        env = {**trip.env, "TEST_URL": url, "SOCKETS": str(tmp_path / "sockets")}
+        done = run([sys.executable, AGENTS / "travellers.py", "openai_sync"], env)
     assert done.code == 1
     assert len(came) == 1
+    assert "socket.connect" in (tmp_path / "sockets").read_text()
 
 
 @each_kind
@@ -206,3 +209,38 @@ def test_a_changed_response_leads_to_another_end_and_the_fork_reruns(trip: Trip)
     again = trip.unspool("rerun", "last-fork")
     assert (again.code, again.lines) == (0, ["ANSWER: 48 coins"]), again.stderr.decode()
     assert trip.left() == []
+
+
+SETS = """\
+import os
+from openai import OpenAI
+
+WORDS = {"ant", "bee", "cat", "dog", "eel", "fox", "gnu", "hen", "ibis", "jay"}
+client = OpenAI(base_url=f"{os.environ['TEST_URL']}/v1", max_retries=0)
+said = client.chat.completions.create(model="echo", messages=[{"role": "user", "content": " ".join(WORDS)}])
+print(said.choices[0].message.content)
+"""
+
+
+@pytest.mark.parametrize("seed", [None, "random", "7"])
+def test_the_order_of_sets_is_that_of_the_recording(tmp_path: Path, seed: str | None) -> None:
+    """Ten words come in the same order twice once in three million times."""
+    (tmp_path / "agent.py").write_text(SETS)
+    more = {} if seed is None else {"PYTHONHASHSEED": seed}
+    store = tmp_path / "store"
+    unspool = [sys.executable, "-m", "unspool"]
+    with ModelServer() as server:
+        env = environment(None, TEST_URL=server.url, NO_PROXY="127.0.0.1", **more)
+        command = [*unspool, "run", "-q", "--store", str(store), "--", sys.executable, "agent.py"]
+        first, second = (run(command, env, cwd=tmp_path) for _ in range(2))
+    assert (first.stdout == second.stdout) is (seed == "7")
+    for which, recorded in (("1", first), ("2", second)):
+        env = environment(None, TEST_URL=server.url, PYTHONHASHSEED="8")
+        again = run([*unspool, "rerun", which, "--store", str(store)], env, cwd=tmp_path)
+        assert again.code == 0, again.stderr.decode()
+        assert again.stdout == recorded.stdout
+    if seed == "7":
+        return
+    other = run([*unspool, "rerun", "1", "--no-pin", "--store", str(store)], environment(None, TEST_URL=server.url))
+    assert other.code == 3
+    assert "an order that is not the same in each run" in other.stderr.decode()

@@ -130,7 +130,7 @@ def test_the_line_debugger_steps_forwards_and_backwards_at_a_prompt(terminal: Te
     terminal.open("agent", f"{unspool} run -- {shlex.quote(sys.executable)} {agent} {gate}")
     terminal.wait("agent", "Next: unspool replay 1")
 
-    terminal.open("replay", f"clear; {unspool} replay last")
+    terminal.open("replay", f"clear; {unspool} replay --line last")
     terminal.wait("replay", "replay> ")
     terminal.type("replay", "goto call:2", "Enter")
     at_call = terminal.wait("replay", lambda screen: "msgs=" in screen)

@@ -50,7 +50,10 @@ def test_the_tree_in_the_docstring_names_every_error() -> None:
         assert name in errors.__doc__
 
 
-@pytest.mark.parametrize("statement", ["import unspool", "import unspool; unspool.tool, unspool.record, unspool.spawn"])
+@pytest.mark.parametrize(
+    "statement",
+    ["import unspool", "import unspool; unspool.tool, unspool.record, unspool.spawn, unspool.span, unspool.traced"],
+)
 def test_an_agent_gets_only_msgspec_and_the_standard_library(statement: str) -> None:
     code = f"{statement}\nimport sys\nprint([m for m in {FOREIGN!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)

@@ -165,12 +165,9 @@ class record(_Scope):
             return
         found = find_store(self._store)
         outer = outer_trace(os.environ)
-        lineage = Lineage(
-            store=str(found.path),
-            trace_id=new_hex_id() if outer is None else outer.trace_id,
-            parent_span_id=None if outer is None else outer.span_id,
-            audit=list(self._trace),
-        )
+        lineage = Lineage(store=str(found.path), trace_id=new_hex_id(), audit=list(self._trace))
+        if outer is not None:
+            lineage.trace_id, lineage.parent_span_id, lineage.trace_flags = outer
         process = AgentProcess(lineage, intent=self._intent or (caller() or "record"), role="agent")
         runtime.arm(process)
         if process.ensure() is None:

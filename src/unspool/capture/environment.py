@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from unspool.capture.process import Lineage
-from unspool.tracecontext import SAMPLED, TraceParent, format_traceparent, parse_traceparent
+from unspool.tracecontext import TraceParent, format_traceparent, parse_traceparent
 
 if TYPE_CHECKING:
     from unspool.capture.flow import Flow
@@ -85,9 +85,7 @@ def _trace(lineage: Lineage, current: str | None) -> dict[str, str]:
     """`TRACEPARENT` for a child: the span that starts it. One that the program has set by itself stays."""
     if lineage.parent is None or not lineage.parent_span_id or current not in _known_traces:
         return {}
-    known = parse_traceparent(current)
-    flags = known.flags if known is not None else SAMPLED
-    text = format_traceparent(lineage.trace_id, lineage.parent_span_id, flags)
+    text = format_traceparent(lineage.trace_id, lineage.parent_span_id, lineage.trace_flags)
     if text is None:
         return {}
     _known_traces.add(text)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from unspool import providers
-from unspool.capture import serve
+from unspool.capture import alerts, serve
 from unspool.capture.credentials import clean_error, clean_headers, clean_url
 from unspool.capture.flow import QUIET, Flow, current_flow
 from unspool.capture.guard import guard
@@ -183,9 +183,15 @@ class Exchange:
             lane=self.lane if kind is RecordEventType.CONTEXT_SNAPSHOT else None,
             at=self.at if kind is RecordEventType.CONTEXT_SNAPSHOT or self.provider is None else None,
             span_id=self.span,
-            parent_span_id=(self.flow.span or self.process.own_span) if kind is RecordEventType.SYSCALL else None,
+            parent_span_id=self._parent(kind),
             origin=self.meeting.origin if self.meeting is not None else None,
         )
+
+    def _parent(self, kind: RecordEventType) -> str | None:
+        """The span around. A snapshot names it too, as a call in flight has no other event, but not the usual one."""
+        if kind is RecordEventType.CONTEXT_SNAPSHOT:
+            return self.flow.span if self.flow.span != self.process.own_span else None
+        return (self.flow.span or self.process.own_span) if kind is RecordEventType.SYSCALL else None
 
     def traceparent(self) -> str | None:
         """The `traceparent` that this request is to carry, which is recorded as sent with it; None: it goes as it is.
@@ -383,6 +389,7 @@ class Exchange:
             self._conversation.busy = False
             self._conversation.failed = bool(err)
         self.flow.call, self.flow.step = self.call, self.step
+        alerts.counted(recorder.pid, self.lane, self.call, data)
 
     def _write_http(
         self,

@@ -22,7 +22,7 @@ from unspool.events import RecordEvent, RecordEventType, StateChangeData
 from unspool.recording.appender import open_apart
 from unspool.recording.recorder import Recorder
 from unspool.store import Store
-from unspool.tracecontext import format_traceparent
+from unspool.tracecontext import SAMPLED, format_traceparent
 
 if TYPE_CHECKING:
     from unspool.serving.plan import Source
@@ -45,6 +45,7 @@ class Lineage(msgspec.Struct, omit_defaults=True):
         launched_in: the working directory it was given in.
         propagate: requests that are no model calls, and MCP tool calls, carry a `traceparent`.
         run: tells the processes of one command from others of the same trace, where that was begun outside.
+        trace_flags: of W3C trace context, as whoever began the trace set them.
     """
 
     store: str
@@ -63,6 +64,7 @@ class Lineage(msgspec.Struct, omit_defaults=True):
     launched_in: str | None = None
     propagate: bool = False
     run: str | None = None
+    trace_flags: str = SAMPLED
 
 
 class Unfinished(Protocol):
@@ -133,7 +135,7 @@ class AgentProcess:
     def traceparent(self, short: str) -> str | None:
         """The W3C `traceparent` of a span of this process; None before there is a recording."""
         whole = self.full_span(short)
-        return format_traceparent(self.lineage.trace_id, whole) if whole is not None else None
+        return format_traceparent(self.lineage.trace_id, whole, self.lineage.trace_flags) if whole is not None else None
 
     def adopt(self, lineage: Lineage) -> None:
         """Take what the process that started this one says of it later than the environment did."""

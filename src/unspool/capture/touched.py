@@ -76,7 +76,7 @@ class Touched:
         act: _Act | None = _Act(kind, f"/dev/{_FOLDERS[kind]}/?", event)  # what cannot be described still counts
         with guard:
             act = describe(event, args)
-            if act is None or act.path.startswith("/dev/fs" + self._own) or self._is_sent_by_us(kind):
+            if act is None or f"{act.path}/".startswith("/dev/fs" + self._own) or self._is_sent_by_us(kind):
                 return
         if act is None:
             return

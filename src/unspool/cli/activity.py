@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import msgspec
 
 from unspool.cli.listing import Tally, Totals
 from unspool.cli.prices import prices_for
-from unspool.events import RecordMetadata, RecordStatus
+from unspool.events import RecordEvent, RecordMetadata, RecordStatus
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 
-__all__ = ["Activity", "Doing", "activity_of"]
+__all__ = ["Activity", "ActivityWatch", "Doing", "activity_of"]
 
 OPEN_NAME = "open.jsonl"
 
@@ -53,32 +54,80 @@ def activity_of(store: Store, metadata: RecordMetadata, age_s: float | None) -> 
     Raises:
         CorruptRecording: it cannot be read.
     """
-    # Starts first: what ends between the two looks is then known to have ended.
-    starts = _starts(store, metadata)
-    sums = Tally(prices_for(store))
-    state = "created"
-    calls: dict[int, tuple[int, str]] = {}
-    with RecordReader(store.records / metadata.record_id, live=True) as reader:
-        one = sums.begin(reader.metadata)
-        for event in reader.bare_events():
-            sums.add(event, one)
-            if event.state is not None:
-                state = event.state.to_state
-            elif event.syscall is not None and event.span_id is not None:
-                starts.pop(_short(event.span_id), None)
-            elif event.context is not None and event.call is not None:
-                calls[event.call] = (event.timestamp, f"llm {event.context.model or '?'}")
-            elif event.llm is not None and event.call is not None:
-                calls.pop(event.call, None)
-        sums.end(one)
-        is_running = reader.metadata.status is RecordStatus.RECORDING
-    if not is_running:
-        return Activity("dead" if state in ("created", "running", "waiting") else state, sums.result(), [])
-    begun: list[tuple[int, str, str | None]] = [(at, what, None) for at, what in calls.values()]
-    begun += [(start.start, _what(start), start.path) for start in starts.values()]
-    begun.sort(key=lambda item: item[0], reverse=True)
-    doing = [Doing(what, path, None if age_s is None else max(age_s - at / 1e9, 0.0)) for at, what, path in begun]
-    return Activity(state, sums.result(), doing)
+    with ActivityWatch(store, metadata) as watch:
+        return watch.look(age_s)
+
+
+class ActivityWatch:
+    """Says again and again what an agent process is doing, and reads each event once.
+
+    Args:
+        metadata: of its recording, which is kept open.
+
+    Raises:
+        CorruptRecording: it cannot be read.
+    """
+
+    def __init__(self, store: Store, metadata: RecordMetadata) -> None:
+        self._store = store
+        self.reader = RecordReader(store.records / metadata.record_id, live=True)
+        self._sums = Tally(prices_for(store))
+        self._one = self._sums.begin(self.reader.metadata)
+        self._position = 0
+        self._state = "created"
+        self._calls: dict[int, tuple[int, str]] = {}
+        self._ended: set[str] = set()  # spans, whose starts stay in the file of starts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files."""
+        self.reader.close()
+
+    def look(self, age_s: float | None) -> Activity:
+        """How it is now.
+
+        Args:
+            age_s: seconds since it began.
+        """
+        # Starts first: what ends between the two looks is then known to have ended.
+        starts = _starts(self._store, self.reader.metadata)
+        self.reader.refresh()
+        for event in self.reader.bare_events(self._position):
+            self._position += 1
+            self.see(event)
+        for span_id in self._ended & starts.keys():
+            del starts[span_id]
+        totals = self._sums.so_far(self._one)
+        if self.reader.metadata.status is not RecordStatus.RECORDING:
+            state = "dead" if self._state in ("created", "running", "waiting") else self._state
+            return Activity(state, totals, [])
+        begun: list[tuple[int, str, str | None]] = [(at, what, None) for at, what in self._calls.values()]
+        begun += [(start.start, _what(start), start.path) for start in starts.values()]
+        begun.sort(key=lambda item: item[0], reverse=True)
+        doing = [Doing(what, path, None if age_s is None else max(age_s - at / 1e9, 0.0)) for at, what, path in begun]
+        return Activity(self._state, totals, doing)
+
+    @property
+    def totals(self) -> Totals:
+        """The sums, without what only the end of a recording settles."""
+        return self._sums.totals
+
+    def see(self, event: RecordEvent) -> None:
+        """Take one event into account."""
+        self._sums.add(event, self._one)
+        if event.state is not None:
+            self._state = event.state.to_state
+        elif event.syscall is not None and event.span_id is not None:
+            self._ended.add(_short(event.span_id))
+        elif event.context is not None and event.call is not None:
+            self._calls[event.call] = (event.timestamp, f"llm {event.context.model or '?'}")
+        elif event.llm is not None and event.call is not None:
+            self._calls.pop(event.call, None)
 
 
 def _starts(store: Store, metadata: RecordMetadata) -> dict[str, _Start]:

@@ -25,7 +25,9 @@ _ROWS = 6
 
 @click.command(cls=Command)
 @recording_argument("recording", metavar="REC[@POINT]")
-@click.option("--all", "-a", "is_all", is_flag=True, help="The life of every block: came, used, cost, should have gone.")
+@click.option(
+    "--all", "-a", "is_all", is_flag=True, help="The life of every block: came, used, cost, should have gone."
+)
 @click.option("--rows", "-n", type=click.IntRange(min=1), default=_ROWS, show_default=True, help="Lines of a table.")
 @click.option(
     "--without",
@@ -40,8 +42,16 @@ _ROWS = 6
     help="With --without or --leaked: send the first request after each block went cold without it, for real, and "
     "compare the answer with the recorded one.",
 )
-@click.option("--samples", metavar="N", type=click.IntRange(min=1), default=1, help="With --verify: times each is sent.")
-@click.option("--max-calls", metavar="N", type=click.IntRange(min=1), default=5, help="With --verify: calls at most.  [default: 5]")
+@click.option(
+    "--samples", metavar="N", type=click.IntRange(min=1), default=1, help="With --verify: times each is sent."
+)
+@click.option(
+    "--max-calls",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=5,
+    help="With --verify: calls at most.  [default: 5]",
+)
 @click.option("--base-url", metavar="URL", help="With --verify: send to another server.")
 @click.option("--key-env", metavar="NAME", help="With --verify: the variable with the key.  [default: the provider's]")
 @prices_option

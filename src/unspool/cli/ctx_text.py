@@ -15,7 +15,7 @@ from unspool.context.calls import Block
 from unspool.context.lives import Life
 from unspool.text import show_text
 
-__all__ = ["context_text", "evidence", "lives_text"]
+__all__ = ["context_text", "evidence", "lives_text", "money"]
 
 _BAR: Final = 24
 _NAME: Final = 32
@@ -26,10 +26,10 @@ _BREAKS_SHOWN: Final = 3
 def context_text(view: ContextView, rows: int, *, color: bool, width: int | None) -> str:
     """The whole report on one call. No final newline."""
     blocks = [
-        _head(view, color),
+        _head(view, color, width),
         _categories(view, color),
         _tools(view, color, width),
-        _states(view, color),
+        _states(view, color, width),
         _messages(view, rows, color, width),
         _dearest(view, rows, color, width),
         _leaked(view, rows, color, width),
@@ -41,35 +41,36 @@ def context_text(view: ContextView, rows: int, *, color: bool, width: int | None
 
 def lives_text(view: ContextView, *, color: bool, width: int | None) -> str:
     """The life of every block: when it came, who used it, what it cost, when it should have gone."""
-    rows = []
-    for life in view.found.lives:
-        rows.append(
-            [
-                show_text(life.block.key, 24),
-                _what(life.block),
-                _call_name(view, life.block.first),
-                _call_name(view, life.uses[-1].call) if life.uses else "–",
-                _call_name(view, life.gone_at) if life.gone_at is not None else "",
-                amounts.tokens(round(life.block.weight)),
-                str(round(life.charge.sends)),
-                amounts.cost(life.charge.cost),
-                amounts.cost(life.wasted.cost) if life.gone_at is not None else "",
-                life.fate or life.state,
-            ]
-        )
+    rows = [
+        [
+            show_text(life.block.key, 24),
+            _what(life.block),
+            _call_number(view, life.block.first),
+            _call_number(view, life.uses[-1].call) if life.uses else "–",
+            _call_number(view, life.gone_at) if life.gone_at is not None else "",
+            amounts.tokens(round(life.block.weight)),
+            str(round(life.charge.sends)),
+            money(life.charge.cost),
+            money(life.wasted.cost) if life.gone_at is not None else "",
+            life.fate or life.state,
+        ]
+        for life in view.found.lives
+    ]
     columns = (
-        Column("BLOCK", flexible=True, least=6), Column("WHAT", flexible=True, least=12), Column("CAME", "right"),
+        Column("BLOCK", flexible=True, least=8), Column("WHAT", flexible=True, least=20), Column("CAME", "right"),
         Column("USED", "right"), Column("GO", "right"), Column("TOKENS", "right"), Column("SENT", "right", gives_way=1),
         Column("COST", "right", gives_way=2), Column("WASTED", "right"), Column("STATE"),
     )  # fmt: skip
     note = "CAME, USED, GO: the call it came with, whose answer referred to it last, that should have done without it."
-    return "\n".join([_head(view, color)[0], format_table(columns, rows, width, color=color), *_wrapped(note, width)])
+    return "\n".join(
+        [_head(view, color, width)[0], format_table(columns, rows, width, color=color), *_wrapped(note, width)]
+    )
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _head(view: ContextView, color: bool) -> list[str]:
+def _head(view: ContextView, color: bool, width: int | None) -> list[str]:
     call = view.call
     known = "tokens" if call.is_counted else "tokens (estimated: the provider gave no count)"
     title = f"{show_text(view.record_id)} {call.name}: {show_text(call.model or 'unknown model', 40)}"
@@ -91,10 +92,12 @@ def _head(view: ContextView, color: bool) -> list[str]:
         f"{amounts.cost(view.total_usd)}"
     )
     error = view.run.calibration.error
-    split = f"fitted to the counts of {view.run.calibration.checked} calls, off by {100 * error:.1f}% on average" if (
-        error is not None
-    ) else "estimated"
-    lines.append(dim(f"Counts are the provider's; their split is {split}.", color))
+    split = (
+        f"fitted to those of {view.run.calibration.checked} calls, and off by {100 * error:.1f}% on average"
+        if (error is not None)
+        else "estimated"
+    )
+    lines += [dim(line, color) for line in _wrapped(f"Counts are the provider's; their split is {split}.", width)]
     if call.partial:
         lines.append(f"Not all the model saw: {show_text(call.partial, 100)}")
     return lines
@@ -102,7 +105,7 @@ def _head(view: ContextView, color: bool) -> list[str]:
 
 def _categories(view: ContextView, color: bool) -> list[str]:
     total = view.composition.total or 1
-    counts: dict[str, int] = dict(view.composition.by_category())
+    counts: dict[str, int] = {str(name): tokens for name, tokens in view.composition.by_category().items()}
     if view.composition.unseen:
         counts["not in the request"] = view.composition.unseen
     lines = [bold("What fills it", color)]
@@ -126,7 +129,7 @@ def _tools(view: ContextView, color: bool, width: int | None) -> list[str]:
     return [bold("Tool results", color), *_indented(format_table(columns, rows, width))]
 
 
-def _states(view: ContextView, color: bool) -> list[str]:
+def _states(view: ContextView, color: bool, width: int | None) -> list[str]:
     sums: dict[str, tuple[int, int]] = {}
     held = {id(block): tokens for block, tokens in view.composition.by_block()}
     for life in view.found.lives:
@@ -142,7 +145,7 @@ def _states(view: ContextView, color: bool) -> list[str]:
         for name in ("active", "warm", "cold", "leaked")
         if name in sums and any(sums[name])
     ]
-    return [bold("By use", color), *_wrapped("  " + ", ".join(parts), None)]
+    return [bold("By use", color), *_wrapped("  " + ", ".join(parts), width, "  ")]
 
 
 def _messages(view: ContextView, rows: int, color: bool, width: int | None) -> list[str]:
@@ -173,7 +176,7 @@ def _dearest(view: ContextView, rows: int, color: bool, width: int | None) -> li
             amounts.tokens(round(life.block.weight)),
             f"× {life.charge.sends:.0f}",
             amounts.tokens(round(life.charge.tokens)),
-            amounts.cost(life.charge.cost),
+            money(life.charge.cost),
             _what(life.block),
         ]
         for life in lives
@@ -182,7 +185,10 @@ def _dearest(view: ContextView, rows: int, color: bool, width: int | None) -> li
         Column("BLOCK"), Column("TOKENS", "right"), Column("CALLS", "right"), Column("SENT", "right"),
         Column("COST", "right"), Column("WHAT", flexible=True, least=16),
     )  # fmt: skip
-    return [bold("Dearest blocks, over all calls that sent them", color), *_indented(format_table(columns, cells, _less(width)))]
+    return [
+        bold("Dearest blocks, over all calls that sent them", color),
+        *_indented(format_table(columns, cells, _less(width))),
+    ]
 
 
 def _leaked(view: ContextView, rows: int, color: bool, width: int | None) -> list[str]:
@@ -197,7 +203,7 @@ def _leaked(view: ContextView, rows: int, color: bool, width: int | None) -> lis
         if life.gone_at is not None:
             head += (
                 f"; paid from {_call_name(view, life.gone_at)} on: {amounts.tokens(round(life.wasted.tokens))} tokens"
-                f" ({amounts.cost(life.wasted.cost)})"
+                f" ({money(life.wasted.cost)})"
             )
         lines += _wrapped("  " + head, width, "    ")
         lines += _wrapped("    " + evidence(view, life), width, "    ")
@@ -207,13 +213,14 @@ def _leaked(view: ContextView, rows: int, color: bool, width: int | None) -> lis
 
 
 def _breaks(view: ContextView, color: bool, width: int | None) -> list[str]:
-    if not view.breaks:
+    breaks = sorted((one for one in view.breaks if one.repaid >= 1), key=lambda one: -one.repaid)
+    if not breaks:
         return []
     lines = [bold("The cached prefix broke", color)]
-    for one in view.breaks[:_BREAKS_SHOWN]:
+    for one in sorted(breaks[:_BREAKS_SHOWN], key=lambda one: one.call.position):
         lines += list(_break(one, width))
-    if len(view.breaks) > _BREAKS_SHOWN:
-        lines.append(f"  … and {len(view.breaks) - _BREAKS_SHOWN} more times")
+    if len(breaks) > _BREAKS_SHOWN:
+        lines.append(f"  … and {len(breaks) - _BREAKS_SHOWN} more times")
     return lines
 
 
@@ -221,7 +228,7 @@ def _break(one: CacheBreak, width: int | None) -> Iterator[str]:
     where = one.block.key if one.block is not None else one.section
     paid = f"{amounts.tokens(round(one.repaid))} tokens paid again"
     if one.usd is not None:
-        paid += f" ({amounts.cost(one.usd)} more than from the cache)"
+        paid += f" ({money(one.usd)} more than from the cache)"
     if one.cached is not None:
         paid += f"; the provider read {one.cached:,} from its cache"
     yield from _wrapped(f"  at {one.call.name}, in {show_text(where)}: {paid}", width, "    ")
@@ -237,7 +244,7 @@ def _advice(view: ContextView, color: bool, width: int | None) -> list[str]:
     lines = [bold("What to do, and what it would have saved in this run", color)]
     for one in view.advice:
         bound = "up to " if one.is_bound else ""
-        saved = f"{bound}{amounts.tokens(one.tokens)} tokens" + (f", {amounts.cost(one.usd)}" if one.usd else "")
+        saved = f"{bound}{amounts.tokens(one.tokens)} tokens" + (f", {money(one.usd)}" if one.usd else "")
         lines += _wrapped(f"  • {show_text(one.text)} → {saved}", width, "    ")
     return lines
 
@@ -263,6 +270,15 @@ def evidence(view: ContextView, life: Life) -> str:
 
 def _call_name(view: ContextView, position: int | None) -> str:
     return view.run.calls[position].name if position is not None else "–"
+
+
+def _call_number(view: ContextView, position: int | None) -> str:
+    return _call_name(view, position).removeprefix("call ")
+
+
+def money(usd: float | None) -> str:
+    """US dollars; what rounds to nothing is said to be little, not nothing."""
+    return "<$0.0001" if usd is not None and 0 < usd < 0.00005 else amounts.cost(usd)
 
 
 def _what(block: Block) -> str:

@@ -124,6 +124,9 @@ def fork(context: click.Context, /, *, point: str, store: str | None, as_json: b
     if given["edit"] and plan.edits.is_empty:
         note("unspool: nothing changed")
     color = use_color()
+    if given["is_run"] or given["is_send"]:
+        for text in plan.point.notes:
+            note(f"unspool: {text}")
     if given["is_run"]:
         context.exit(_run(place, address.record_id, plan, given, as_json=as_json))
     elif given["is_send"]:

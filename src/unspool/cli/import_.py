@@ -28,9 +28,7 @@ __all__ = ["import_"]
 @click.option("--again", is_flag=True, help="Import what is in the store already once more.")
 @store_option
 @json_option
-def import_(
-    files: tuple[Path, ...], *, format_name: str | None, again: bool, store: str | None, as_json: bool
-) -> None:
+def import_(files: tuple[Path, ...], *, format_name: str | None, again: bool, store: str | None, as_json: bool) -> None:
     """Import runs that other tools recorded.
 
     Session files (Claude Code, Codex), cassettes, Langfuse exports and benchmark runs become recordings; OpenTelemetry
@@ -73,6 +71,8 @@ def _print(results: list[Imported]) -> None:
         missing = sorted({word for one in result.records for word in one.missing})
         if missing:
             note(f"{where} ({result.format}): not in the file: {', '.join(missing)}")
+        for text in result.notes:
+            note(show_text(text))
         for problem in result.problems:
             said = show_text(problem) if "\n" not in problem else "\n".join(map(show_text, problem.split("\n")))
             note(f"{'not imported' if result.failed else 'left out'}: {said}")

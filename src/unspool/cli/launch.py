@@ -113,7 +113,8 @@ class Launch:
             # Nothing of an outer run is handed on: this command is the root of a trace of its own. Other tracers than
             # ours are another matter: it goes on with what `TRACEPARENT` says.
             fields: dict[str, Any] = {"launched": clean_argv(argv, self.env), "launched_in": cwd or os.getcwd()}
-            fields |= {"run": self._id, "parent_span_id": None if outer is None else outer.span_id}
+            if outer is not None:
+                fields |= {"run": self._id, "parent_span_id": outer.span_id, "trace_flags": outer.flags}
             fields |= lineage or {}
             told = Lineage(store=str(store.path), trace_id=self.trace_id, intent=name, audit=list(audit), **fields)
             self.env |= variables(told, self.env.get("PYTHONPATH"))

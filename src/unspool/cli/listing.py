@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -115,7 +116,7 @@ class Tally:
         if event.syscall is not None:
             data = event.syscall
             path = data.args.get("path")
-            if data.err:
+            if data.err and data.syscall != "Span":  # what fails inside of one is counted where it fails
                 self.totals.errors += 1
             if not isinstance(path, str):
                 return
@@ -140,6 +141,13 @@ class Tally:
         self.totals.calls += max(one.calls, one.answers)
         self.totals.steps += one.snapshots
         self.totals.lost += one.metadata.lost_events
+
+    def so_far(self, one: _OneRecording) -> Totals:
+        """The sums as if this recording, which is being added, ended here; more of it may follow."""
+        until_now = copy(self)
+        until_now.totals = replace(self.totals)
+        until_now.end(one)
+        return until_now.result()
 
     def result(self) -> Totals:
         """The sums; None where calls were answered and nothing is known about them."""

@@ -1,4 +1,4 @@
-"""`unspool replay`: the interactive line debugger."""
+"""`unspool replay`: the debugger, full-screen or line by line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import click
 
 from unspool.cli.fork_bench import make_workbench
 from unspool.cli.options import Command, json_option, recording_argument, store_option
-from unspool.cli.terminal import is_terminal, use_color
+from unspool.cli.screens import INSTALL, can_take_screen, screen_module
+from unspool.cli.terminal import hint, is_terminal, use_color
 from unspool.recording.address import resolve
 from unspool.recording.reader import RecordReader
 from unspool.replay import LineDebugger, ReplaySession
@@ -23,11 +24,14 @@ HISTORY_NAME = "replay_history"
 
 @click.command(cls=Command)
 @recording_argument("recording", metavar="REC[@POINT]")
+@click.option("--line", "by_line", is_flag=True, help="The line mode on a terminal too.")
 @store_option
 @json_option
 @click.pass_context
-def replay(context: click.Context, recording: str, store: str | None, as_json: bool) -> None:
+def replay(context: click.Context, recording: str, by_line: bool, store: str | None, as_json: bool) -> None:
     """Step through a recording, forwards and backwards.
+
+    On a terminal the full-screen debugger opens; ? shows its keys. Otherwise, and with --line, it reads commands.
 
     Commands: next, prev, step-next, step-prev, goto N, find TEXT, next-error, list, print, context, diff, fork, edit,
     send, run, where, info, help, quit; unique beginnings are enough and an empty line repeats the last motion. They can
@@ -42,6 +46,13 @@ def replay(context: click.Context, recording: str, store: str | None, as_json: b
     place = find_store(store)
     address = resolve(place, recording)
     interactive = is_terminal(sys.stdin) and is_terminal(sys.stdout) and not as_json
+    if not (by_line or as_json) and can_take_screen():
+        if (screen := screen_module("debugger")) is not None:
+            with RecordReader(address.record_dir, live=True) as reader:
+                seq_num = None if address.point is None else address.point.seq_num(reader)
+            screen.run_debugger(place, address.record_id, seq_num)
+            return
+        hint(f"Line mode. The full-screen debugger needs textual: {INSTALL}")
     with RecordReader(address.record_dir, live=True) as reader, ExitStack() as stack:
         source: CommandInput = PipedInput(sys.stdin)
         if interactive:

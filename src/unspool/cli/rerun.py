@@ -13,7 +13,9 @@ from unspool.cli.options import Command, json_option, recording_argument, store_
 from unspool.cli.supervise import supervise
 from unspool.cli.terminal import note, put, use_color
 from unspool.errors import UsageError
-from unspool.recording.address import resolve
+from unspool.events import RecordMetadata
+from unspool.recording.address import is_fork, resolve
+from unspool.recording.reader import RecordReader
 from unspool.replay.rerun import Outcome
 from unspool.replay.rerun_format import format_outcome, format_outcome_json
 from unspool.serving.offers import make_plan, open_tree
@@ -139,8 +141,27 @@ def run_again(
         )
     with ExitStack() as stack:
         readers = [stack.enter_context(reader) for reader in open_tree(store, address.record_id)]
+        _check_program(store, readers[0].metadata)
         plan, offers = make_plan(readers, **rules)
     return supervise(store, plan, offers, argv=argv or None, keep=keep, stdout=stdout)
+
+
+def _check_program(store: Store, metadata: RecordMetadata) -> None:
+    """Refuse a sub-agent that was made with `spawn`: it is no program of its own.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if metadata.parent is None or is_fork(metadata) or not (store.records / metadata.parent).is_dir():
+        return
+    with RecordReader(store.records / metadata.parent, live=True) as reader:
+        parent = reader.metadata
+    if (parent.os_pid, parent.trace_id, parent.host) == (metadata.os_pid, metadata.trace_id, metadata.host):
+        root = metadata.root or parent.record_id
+        raise UsageError(
+            f"{metadata.record_id} is a sub-agent inside the program of {root}, which runs as a whole: "
+            f"unspool rerun {root}"
+        )
 
 
 def report(outcome: Outcome, store: Store) -> str:

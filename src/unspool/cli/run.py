@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from typing import Any
 
 import click
 
 from unspool.cli import amounts
 from unspool.cli.launch import Launch, audit_kinds
+from unspool.cli.limit_options import limit_options, limits_from
 from unspool.cli.options import Command, store_option
+from unspool.cli.otlp_export import exporting
 from unspool.cli.terminal import note
 from unspool.events import RecordMetadata
 from unspool.store import find_store
@@ -37,6 +41,16 @@ name_option = click.option(
     help="Give HTTP requests that are no model calls, and MCP tool calls, a W3C traceparent if they have none. Without "
     "it what the command sends is left as it is.",
 )
+@limit_options
+@click.option(
+    "--otlp",
+    metavar="[URL]",
+    is_flag=False,
+    flag_value="",
+    help="Send the spans while the command runs to an OTLP/HTTP endpoint; without URL to that of the "
+    "OTEL_EXPORTER_OTLP_... variables.",
+)
+@click.option("--otlp-messages", is_flag=True, help="Send what models saw and said too.")
 @click.option("--quiet", "-q", is_flag=True, help="Do not say at the end what was recorded.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True)
 @click.pass_context
@@ -48,8 +62,11 @@ def run(
     store: str | None,
     trace: str,
     propagate: bool,
+    otlp: str | None,
+    otlp_messages: bool,
     quiet: bool,
     command: tuple[str, ...],
+    **limits: Any,
 ) -> None:
     """Run a command and record it.
 
@@ -60,11 +77,21 @@ def run(
     \b
         unspool run -- python agent.py --verbose
         unspool run --name "nightly" --trace file,process,net -- ./nightly.sh
+        unspool run --budget 200k --on-critical pause --max-cost 5 -- python agent.py
     """
     more = {"propagate": propagate}
     launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace), lineage=more)
     began = time.monotonic()
-    code = launch.run()
+    kept = limits_from(limits)
+    with contextlib.ExitStack() as watching:
+        watching.enter_context(exporting(launch, otlp, messages=otlp_messages))
+        if not kept.is_empty:
+            from unspool.cli.limits import LimitWatch  # analyses are slow to load, and seldom needed here
+
+            if kept.budget is not None:
+                launch.env["UNSPOOL_BUDGET"] = str(kept.budget)  # for `unspool.on_alert` in the command
+            watching.enter_context(LimitWatch(launch, kept))
+        code = launch.run()
     if not quiet:
         note(summary(launch, time.monotonic() - began))
     context.exit(code)

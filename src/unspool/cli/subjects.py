@@ -16,7 +16,9 @@ from unspool.recording.address import newest_first, resolve
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 from unspool.trace.carried import CarriedCost, carried_cost
-from unspool.trace.from_recording import RecordedTrace, hang_below_remote, recorded_trace
+from unspool.trace.from_recording import RecordedTrace, recorded_trace
+from unspool.trace.joining import join_outside
+from unspool.trace.own import hang_below_remote
 from unspool.trace.report import TraceReport, report_on
 from unspool.trace.spans import Span
 from unspool.trace.storage import SpanReader
@@ -80,8 +82,7 @@ def subject_of(store: Store, text: str, prices: Prices, *, messages: bool = True
                 continue
             readers.append(stack.enter_context(reader))
         recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
-        known = {span.span_id for span in recorded.spans}
-        spans = [*recorded.spans, *(span for span in extra if span.span_id not in known)]
+        spans = join_outside(recorded.spans, extra)
         if extra:
             hang_below_remote(spans)
         tree = build_span_tree(spans, until_ns=recorded.until_ns or time.time_ns())

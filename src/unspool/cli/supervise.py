@@ -67,6 +67,7 @@ def supervise(
     """
     with RecordReader(Path(plan.sources[0].path), live=True) as reader:
         source = reader.metadata
+    _check_served(plan, offers)
     how = restart(source, argv, pin=plan.pin)
     _check_capture(how.argv)
     folder = prepare(store, plan, offers)
@@ -119,6 +120,21 @@ def _keep_edits(store: Store, plan: Plan, outcome: Outcome) -> None:
             write_kept(store.records / outcome.rerun, kept)
         except OSError as exc:
             note(f"unspool: the edits could not be kept, so {outcome.rerun} cannot be run again: {exc.strerror or exc}")
+
+
+def _check_served(plan: Plan, offers: Sequence[Offer]) -> None:
+    """Refuse what could only diverge at its first request: a recording without its bodies.
+
+    What was in flight when it ended is no such gap: a fork sends it, and a rerun says so when it gets there.
+    """
+    target = plan.target.offer if plan.target is not None else None
+    wanted = [one for one in offers if one.kind != "tool" and one.inside is None and one.number != target]
+    gaps = [one.unservable for one in wanted if one.unservable is not None and one.syscall is not None]
+    if gaps and all(one.unservable is not None for one in wanted):
+        raise StoreError(
+            f"{plan.root} cannot be run again: it holds the answer to none of its {len(wanted)} requests "
+            f"({gaps[0]}). Nothing was started. Record it anew: unspool run -- ..."
+        )
 
 
 def _check_capture(argv: Sequence[str]) -> None:

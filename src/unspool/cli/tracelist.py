@@ -11,7 +11,9 @@ from unspool.cli.runs import Run, runs
 from unspool.errors import CorruptRecording
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
-from unspool.trace.from_recording import hang_below_remote, recorded_trace
+from unspool.trace.from_recording import recorded_trace
+from unspool.trace.joining import join_outside
+from unspool.trace.own import hang_below_remote
 from unspool.trace.spans import Span, instant_ms
 from unspool.trace.storage import SpanReader
 from unspool.trace.tree import SpanTree, build_span_tree
@@ -76,8 +78,7 @@ def _row(store: Store, found: _Found, extra: list[Span], prices: Prices) -> Trac
             with contextlib.suppress(CorruptRecording):
                 readers.append(stack.enter_context(RecordReader(store.records / metadata.record_id, live=True)))
         recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
-    known = {span.span_id for span in recorded.spans}
-    spans = [*recorded.spans, *(span for span in extra if span.span_id not in known)]
+    spans = join_outside(recorded.spans, extra)
     if extra:
         hang_below_remote(spans)
     tree = build_span_tree(spans, until_ns=recorded.until_ns)

@@ -78,7 +78,8 @@ def _cuts(lives: Sequence[Life]) -> list[Advice]:
     for life in lives:
         if life.part is None or life.gone_at is None:
             continue
-        used = f"{len(life.part.lines)} of its {life.part.of:,} lines {'was' if len(life.part.lines) == 1 else 'were'} used"
+        verb = "was" if len(life.part.lines) == 1 else "were"
+        used = f"{len(life.part.lines)} of its {life.part.of:,} lines {verb} used"
         text = f"truncate {life.block.key}, the result of {life.block.name}: {used}"
         advice.append(Advice("truncate", text, round(life.wasted.tokens), life.wasted.cost, blocks=[life.block.key]))
     return advice
@@ -108,8 +109,9 @@ def _unused_tools(found: Lives) -> list[Advice]:
     if not unused or len(found.calls) < 2:
         return []
     saved = _sum([life.charge for life in unused])
-    count = "a tool" if len(unused) == 1 else f"{len(unused)} tools"
-    text = f"leave out {count} never called: {_list([life.block.name for life in unused])}"
+    names = list(dict.fromkeys(life.block.name for life in unused))
+    count = "a tool" if len(names) == 1 else f"{len(names)} tools"
+    text = f"leave out {count} never called: {_list(names)}"
     return [Advice("tools", text, round(saved.tokens), saved.cost, blocks=[life.block.key for life in unused])]
 
 

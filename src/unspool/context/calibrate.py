@@ -22,9 +22,9 @@ from unspool.events import CtxMessage
 __all__ = ["Calibration", "Counted", "answer_tokens", "calibrate"]
 
 # Tokens of an estimated one, and how many estimated tokens that is worth as evidence. Claude's recent tokenizers make
-# more tokens of English and code than the weights in `unspool.tokens` say.
-_PRIORS: Final = (("claude", 1.3), ("gemini", 1.0), ("", 1.1))
-_PRIOR_WEIGHT: Final = 4_000.0
+# more tokens of English and code than the weights in `unspool.tokens` say: 1.3, in the Claude Code sessions. Of other
+# models less is known, so their own counts say more.
+_PRIORS: Final = (("claude", 1.3, 4_000.0), ("gemini", 1.0, 600.0), ("", 1.1, 600.0))
 _LEAST, _MOST = 0.4, 3.0
 _LEAST_DIFFERENCE: Final = 8.0  # below it a difference is the noise of frames and separators
 # A prompt cannot hold less than what is seen in it, so the scale is at most the count by the estimate, or nearly.
@@ -132,8 +132,8 @@ def _fit(calls: Sequence[Counted], known: Sequence[int]) -> tuple[float, int]:
         if abs(added) >= _LEAST_DIFFERENCE and ratio > 0:
             samples.append((min(max(ratio, _LEAST), _MOST), abs(added)))
     model = calls[known[-1]].model.lower() if known else ""
-    prior = next(value for name, value in _PRIORS if name in model)
-    scale = _weighted_median([*samples, (prior, _PRIOR_WEIGHT)])
+    prior, worth = next((value, worth) for name, value, worth in _PRIORS if name in model)
+    scale = _weighted_median([*samples, (prior, worth)])
     if wholes:
         scale = min(scale, max(_ABOVE_WHOLE * median(wholes), _LEAST))
     return min(max(scale, _LEAST), _MOST), len(samples)

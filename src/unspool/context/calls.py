@@ -70,10 +70,10 @@ class Block(Struct, eq=False):
 
     @property
     def key(self) -> str:
-        """How a person names it: `#7`, `system`, `tool:search`."""
+        """How a person names it: `#7`, `system`, `def:search`."""
         if self.number:
             return f"#{self.number}"
-        return f"tool:{self.name}" if self.category == "tools" else "system"
+        return f"def:{self.name}" if self.category == "tools" else "system"
 
 
 class Call(Struct, eq=False):
@@ -126,6 +126,10 @@ class Call(Struct, eq=False):
     def factor(self) -> float:
         """Tokens for one of weight."""
         return (self.tokens - self.unseen) / self.weight if self.weight else 0.0
+
+    def goes_on_from(self, before: Call) -> bool:
+        """Whether its prompt is that of another call and nothing but additions at the end."""
+        return self.prev == before.position and self.kept == len(before.messages) and self.head is before.head
 
     @property
     def is_paid(self) -> bool:
@@ -408,16 +412,14 @@ class _Reading:
 
         It shares messages with it beyond the instructions, or holds a text that the model said in it: the summary.
         """
-        kept = self._elements[before.seq_num][: sent.kept]
-        if any(block.category != "system" for blocks in kept for block in blocks) and sent.added:
-            # A fork has the same beginning too; what was cut has less behind it than there was.
-            return len(sent.added) + sent.kept <= len(self._elements[before.seq_num])
         for element in sent.added:
             for message, digest in zip(element.parts, self._digests_of(element), strict=True):
-                if message.role in INSTRUCTION_ROLES:
-                    continue
-                if digest in left and len(message.content) > 0:
+                if message.role not in INSTRUCTION_ROLES and digest in left:
                     return True
+        kept = self._elements[before.seq_num][: sent.kept]
+        if any(block.category != "system" for blocks in kept for block in blocks):
+            # A fork has the same beginning too; of what was cut there is less than there was.
+            return len(sent.added) + sent.kept <= len(self._elements[before.seq_num])
         return self._holds_summary(sent, before)
 
     def _holds_summary(self, sent: SentCall, before: Call) -> bool:

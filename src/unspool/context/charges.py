@@ -104,9 +104,8 @@ class Charges:
         before = self._calls[index - 1] if index else None
         runs: list[tuple[int, int]] = []
         fresh = call.blocks
-        if before is not None and call.prev == before.position and call.head is before.head:
-            if call.kept == len(before.messages):  # it only goes on
-                runs, fresh = list(self._runs[-1]), call.messages[call.kept :]
+        if before is not None and call.goes_on_from(before):
+            runs, fresh = list(self._runs[-1]), call.messages[call.kept :]
         for block in fresh:
             place = self._places.get(id(block))
             if place is None:

@@ -1,9 +1,9 @@
 """Claude Code session files: `<session>.jsonl` and the `agent-<id>.jsonl` of its sub-agents.
 
-A line is a node of a tree (`uuid`, `parentUuid`): a session that was rewound has branches, and what the model saw is the
-way from the root, not the file from its start. The blocks of one answer are lines of their own that share a message id
-and each carry a usage; the counts grow while the answer streams, so those of the last line hold. Results of tools that
-ran at the same time hang beside each other, and only one of them is on the way to the next call.
+A line is a node of a tree (`uuid`, `parentUuid`): a session that was rewound has branches, and what the model saw is
+the way from the root, not the file from its start. The blocks of one answer are lines of their own that share a message
+id and each carry a usage; the counts grow while the answer streams, so those of the last line hold. Results of tools
+that ran at the same time hang beside each other, and only one of them is on the way to the next call.
 """
 
 from __future__ import annotations
@@ -29,14 +29,18 @@ _COUNTS: Final = ("output_tokens", "input_tokens", "cache_read_input_tokens", "c
 
 
 class _Node(Struct):
-    """One line of the tree. `above` is its parent; the messages are what it adds to a context."""
+    """One line of the tree. `above` is its parent; the messages are what it adds to a context. `place` is
+    where it stands in its conversation; `is_cut`: the parent it names is not in the file.
+    """
 
     line: dict[str, Any]
     order: int
+    place: int = 0
     above: _Node | None = None
     at_ns: int | None = None
     messages: list[CtxMessage] = []
     answer: _Answer | None = None
+    is_cut: bool = False
 
 
 class _Answer(Struct):
@@ -64,7 +68,7 @@ def read_sessions(sources: Sequence[Source]) -> Run:
         sources: a session's file and those of its sub-agents, in any order; or any one of them.
     """
     parts = [part for source in sources for part in _parts(source)]
-    parts.sort(key=lambda part: part.agent is not None)
+    parts.sort(key=lambda part: (part.agent is not None, part.nodes[0].at_ns or 0))
     started_by = _started_by(parts)
     keys = {part.agent or part.session for part in parts}
     processes: dict[str, Process] = {}
@@ -102,7 +106,6 @@ def _parents_first(processes: dict[str, Process]) -> list[Process]:
 def _parts(source: Source) -> list[_Part]:
     """The conversations in one file: older versions wrote sub-agents (sidechains) between the lines of the session."""
     nodes: dict[str, _Node] = {}
-    top: list[_Node] = []
     for number, line in source.objects():
         uuid = as_text(line.get("uuid"))
         if uuid is None or not as_text(line.get("sessionId")):
@@ -118,9 +121,7 @@ def _parts(source: Source) -> list[_Part]:
         if above is not None and above.order < node.order:
             node.above = above
         else:
-            top.append(node)
-            if parent is not None:
-                source.problems.append(f"{node.line['uuid']}: its parent {parent} is not in the file")
+            node.is_cut = parent is not None
     found: dict[tuple[str, str | None], _Part] = {}
     side: dict[int, str | None] = {}  # by order: the sub-agent a node belongs to
     for node in nodes.values():
@@ -130,7 +131,9 @@ def _parts(source: Source) -> list[_Part]:
             agent = agent or f"sidechain-{as_text(node.line.get('uuid'))}"
         side[node.order] = agent
         session = node.line["sessionId"]
-        found.setdefault((session, agent), _Part(session, agent, [], source)).nodes.append(node)
+        part = found.setdefault((session, agent), _Part(session, agent, [], source))
+        node.place = len(part.nodes)
+        part.nodes.append(node)
     return [part for part in found.values() if any(_is_turn(node) for node in part.nodes)]
 
 
@@ -140,7 +143,7 @@ def _is_turn(node: _Node) -> bool:
 
 def _started_by(parts: Iterable[_Part]) -> dict[str, tuple[str, str]]:
     """For each sub-agent the conversation that started it, and the id of the tool use that did."""
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for part in parts:
         for node in part.nodes:
             agent = as_text(as_object(node.line.get("toolUseResult")).get("agentId"))
@@ -172,6 +175,8 @@ def _process(part: _Part, key: str) -> Process:
     missing = list(_MISSING)
     if not any(node.line.get("type") == "user" for node in part.nodes if _is_turn(node)):
         missing.append("messages")
+    elif any(node.is_cut for node in part.nodes):
+        missing.append("the beginning of the conversation")
     details = {
         name: value
         for name, value in (
@@ -256,8 +261,10 @@ def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=True).encode()
 
 
-def _context(first: _Node) -> list[CtxMessage]:
-    """What stands between the root and the first line of an answer, results of tools beside the way included."""
+def _context(first: _Node) -> tuple[list[CtxMessage], str | None]:
+    """What stands between the root and the first line of an answer, results of tools beside the way included; and why
+    that is not all the model saw.
+    """
     way: list[_Node] = []
     node = first.above
     while node is not None:
@@ -281,7 +288,9 @@ def _context(first: _Node) -> list[CtxMessage]:
                 taken.add(result.order)
                 messages += result.messages
     name_tool_results(messages)
-    return messages
+    if not messages:
+        return messages, "the messages are not in the file"
+    return messages, "the beginning of the conversation is not in the file" if (way or [first])[-1].is_cut else None
 
 
 def _model_call(part: _Part, answer: _Answer) -> ModelCall:
@@ -296,23 +305,18 @@ def _model_call(part: _Part, answer: _Answer) -> ModelCall:
         model = None
     elif last.line.get("isApiErrorMessage") is True:
         said.error = ErrorData("error", said.text)
-    messages = _context(first)
-    asked = first.above
-    while asked is not None and (asked.at_ns is None or (not asked.messages and asked.answer is None)):
-        asked = asked.above
-    started = asked.at_ns if asked is not None else None
+    messages, partial = _context(first)
     ended = max((node.at_ns for node in answer.nodes if node.at_ns is not None), default=None)
-    # The request left when the last message before it was there: that is the earliest, and what can be known.
-    began = first.at_ns if started is None else started
-    if began is not None and first.at_ns is not None:
-        began = min(began, first.at_ns)
+    # The request left when the last line before it was there: that is the earliest, and what can be known.
+    before = (node.at_ns for node in part.nodes[: first.place] if node.at_ns is not None and _is_turn(node))
+    began = max((at for at in before if first.at_ns is None or at <= first.at_ns), default=first.at_ns)
     return ModelCall(
         messages=messages,
         answer=said,
         model=model,
         provider="anthropic",
         vendor="anthropic",
-        partial=None if messages else "the messages are not in the file",
+        partial=partial,
         started_ns=began,
         duration=max(ended - began, 0) if ended is not None and began is not None else None,
         request_id=as_text(last.line.get("requestId")),
@@ -343,9 +347,7 @@ def _results(part: _Part) -> dict[str, tuple[_Node, dict[str, Any]]]:
     }
 
 
-def _tools(
-    answer: _Answer, results: dict[str, tuple[_Node, dict[str, Any]]], ended: int | None
-) -> Iterable[ToolUse]:
+def _tools(answer: _Answer, results: dict[str, tuple[_Node, dict[str, Any]]], ended: int | None) -> Iterable[ToolUse]:
     for node in answer.nodes:
         for block in _blocks(node.line):
             use = block.get("id")

@@ -196,9 +196,7 @@ def _process(state: _Reading, source: Source) -> Process:
     meta = state.meta
     instructions = meta.get("base_instructions", meta.get("instructions"))
     system = as_text(as_object(instructions).get("text")) if isinstance(instructions, dict) else as_text(instructions)
-    items: list[Item] = []
-    for entry in state.timeline:
-        items.append(_model_call(entry, system) if isinstance(entry, _Call) else entry)
+    items: list[Item] = [_model_call(entry, system) if isinstance(entry, _Call) else entry for entry in state.timeline]
     items.sort(key=lambda item: item.started_ns or 0)
     missing = list(_MISSING)
     if system is None:
@@ -226,7 +224,9 @@ def _process(state: _Reading, source: Source) -> Process:
 
 def _model_call(call: _Call, system: str | None) -> ModelCall:
     document = {"object": "response", "status": "completed", "output": call.items, "model": call.model}
-    said: LLMResponse = openai_responses.parse_response("", json.dumps(document).encode(), "application/json", 200, True)
+    said: LLMResponse = openai_responses.parse_response(
+        "", json.dumps(document).encode(), "application/json", 200, True
+    )
     said.usage = call.usage
     said.model = call.model
     request = {"input": call.context, "instructions": system} if system else {"input": call.context}

@@ -1,7 +1,7 @@
 """What spans of other tools' instrumentations mean: OpenTelemetry's GenAI conventions, OpenInference, OpenLLMetry.
 
-Attributes stay as they came. What unspool reads under a name of its own (`trace.names`) is added under that name where it
-is not there; where a count has to be corrected, the old value is kept, so that an export gives back what came in.
+Attributes stay as they came. What unspool reads under a name of its own (`trace.names`) is added under that name where
+it is not there; where a count has to be corrected, the old value is kept, so that an export gives back what came in.
 """
 
 from __future__ import annotations

@@ -9,24 +9,27 @@ from typing import Any
 from unspool.events import CtxMessage, LLMResponse, ToolCall, ToolDef
 from unspool.interop.imported import Item, ModelCall, ToolUse
 from unspool.providers import openai_chat
-from unspool.providers.turns import name_tool_results
+from unspool.providers.turns import leading_system, name_tool_results
 from unspool.providers.wire import as_text, compact_json, decode_json
 
 __all__ = ["answer_of", "as_chat", "conversation_items", "parsed_arguments"]
 
 
 def as_chat(messages: Sequence[Any]) -> list[CtxMessage]:
-    """Messages in OpenAI's chat form, or in anything near it, in unspool's.
+    """Messages in OpenAI's chat form, or in anything near it, in unspool's: one for each, system prompts too.
 
     Content that is neither text nor a list of parts is kept as its JSON.
     """
-    kept = []
-    for message in messages:
-        if isinstance(message, dict) and not isinstance(message.get("content"), str | list | None):
-            message = {**message, "content": compact_json(message["content"])}
-        kept.append(message)
+    # The first one keeps a system prompt from being the leading message, which is taken out.
+    kept = [{"role": "user", "content": ""}, *(_with_text(message) for message in messages)]
     context = openai_chat.parse_request("", json.dumps({"messages": kept}).encode())
-    return list(context.messages)
+    return context.messages[1:]
+
+
+def _with_text(message: Any) -> Any:
+    if isinstance(message, dict) and not isinstance(message.get("content"), str | list | None):
+        return {**message, "content": compact_json(message["content"])}
+    return message
 
 
 def answer_of(message: CtxMessage, **known: Any) -> LLMResponse:
@@ -61,8 +64,8 @@ def conversation_items(
 
     A result belongs to the call whose id it names; one that names none to the first of its turn without a result.
     """
+    system, messages = leading_system(list(messages))
     name_tool_results(messages)
-    system = next((message.content for message in messages if message.role in ("system", "developer")), None)
     items: list[Item] = []
     waiting: list[ToolCall] = []
     for index, message in enumerate(messages):

@@ -49,6 +49,7 @@ class Imported(Struct):
         traces: spans written, by trace id.
         already: what the store had of it before: record ids and trace ids.
         problems: what could not be read or written; with `failed` nothing was imported.
+        notes: what there is to say besides.
     """
 
     paths: list[str]
@@ -57,6 +58,7 @@ class Imported(Struct):
     traces: dict[str, int] = {}
     already: list[str] = []
     problems: list[str] = []
+    notes: list[str] = []
     failed: bool = False
 
     @property
@@ -97,8 +99,7 @@ def import_paths(
             result.failed = not result.records and not result.traces
             result.problems.append(str(exc))
         done.append(result)
-    for group in _sessions(sessions):
-        done.append(_import_session(group, store, known))
+    done += [_import_session(group, store, known) for group in _sessions(sessions)]
     for result in done:
         more = len(result.problems) - _PROBLEMS_MAX
         if more > 0:
@@ -247,7 +248,8 @@ def _sessions(sources: Sequence[Source]) -> list[list[Source]]:
                     continue
                 if _session_of(found) == session:
                     group.append(found)
-    return list(groups.values())
+    # The session's own file first: it is the one to name.
+    return [sorted(group, key=lambda one: one.path.name.startswith("agent-")) for group in groups.values()]
 
 
 def _beside(path: Path, session: str) -> list[Path]:
@@ -280,7 +282,8 @@ def _import_session(group: list[Source], store: Store, known: dict[str, list[str
         if run.processes:
             result.records = write_run(run, store, origin_fields(str(group[0].path), "claude-code", digest))
         elif not result.problems:
-            result.problems = [f"{group[0].path}: no conversation in it: nothing to import"]
+            result.notes = [f"{group[0].path}: no conversation in it, nothing to import"]
+            return result
     except UnspoolError as exc:
         result.problems.append(str(exc))
     except RecursionError:
@@ -316,5 +319,6 @@ def result_as_json(result: Imported) -> dict[str, Any]:
         "traces": result.traces,
         "already_imported": result.already,
         "problems": result.problems,
+        "notes": result.notes,
         "failed": result.failed,
     }

@@ -1,7 +1,7 @@
 """Spans that come in from outside, into the traces of the store.
 
-What `take` returned for is in the kernel: the sender may forget it. Spans are appended as they come; a span that is sent
-twice is on disk twice, and readers of a trace count it once.
+What `take` returned for is in the kernel: the sender may forget it. Spans are appended as they come; a span that is
+sent twice is on disk twice, and readers of a trace count it once.
 """
 
 from __future__ import annotations

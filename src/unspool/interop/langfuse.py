@@ -137,7 +137,7 @@ def _model_call(one: dict[str, Any], given: Any, gave: Any, err: str) -> ModelCa
         messages = [{"role": "user", "content": given if isinstance(given, str) else compact_json(given)}]
     context = as_chat(messages)
     name_tool_results(context)
-    system, _ = leading_system(context)
+    system, context = leading_system(context)
     answer = _answer(gave)
     answer.usage = _usage(one)
     answer.model = as_text(one.get("model"))
@@ -151,7 +151,7 @@ def _model_call(one: dict[str, Any], given: Any, gave: Any, err: str) -> ModelCa
         tools=None if not isinstance(tools, list) else [tool for tool in tools if isinstance(tool, dict)],  # type: ignore[misc]  # made ToolDefs by the snapshot
         params=params or None,
         model=answer.model,
-        partial=None if context else "the input is not in the file",
+        partial=None if context or system else "the input is not in the file",
     )
 
 

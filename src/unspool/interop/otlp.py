@@ -1,7 +1,7 @@
 """OTLP traces as spans and back, without loss; its two encodings are `otlp_json` and `otlp_proto`.
 
-An attribute of OTLP is one of the span. What a `Span` has no field for (links, trace state, flags, the kind and status as
-they came, what `conventions` added) is in its attribute `unspool.otlp`; resource and scope, which thousands of spans
+An attribute of OTLP is one of the span. What a `Span` has no field for (links, trace state, flags, the kind and status
+as they came, what `conventions` added) is in its attribute `unspool.otlp`; resource and scope, which thousands of spans
 share, are in `resources.jsonl` beside the spans of the trace, under a digest.
 
 Not kept: which spans travelled in one message together, and fields of a later version of OTLP.
@@ -14,15 +14,27 @@ from typing import Any, Final
 from msgspec import Struct
 
 from unspool.interop.conventions import meaning_of
+from unspool.recording.lines import encode_json, is_plain, to_wire
 from unspool.trace.names import ERROR_MESSAGE, hex_digest
 from unspool.trace.spans import Span, SpanEvent, SpanStatus
-from unspool.recording.lines import encode_json, is_plain, to_wire
 
-__all__ = ["OTLP", "Carried", "Link", "OtlpEvent", "OtlpSpan", "Received", "carrier_of", "from_otlp", "settle", "to_otlp"]
+__all__ = [
+    "OTLP",
+    "Carried",
+    "Link",
+    "OtlpEvent",
+    "OtlpSpan",
+    "Received",
+    "carrier_of",
+    "from_otlp",
+    "refusal",
+    "settle",
+    "to_otlp",
+]
 
 OTLP: Final = "unspool.otlp"
 UNSET, OK, ERROR = 0, 1, 2  # opentelemetry.proto.trace.v1.Status.StatusCode
-INTERNAL: Final = 1
+INTERNAL, CLIENT = 1, 3  # Span.SpanKind
 _HEX: Final = frozenset("0123456789abcdef")
 
 
@@ -243,7 +255,7 @@ def _own(span: Span, attributes: dict[str, Any]) -> OtlpSpan:
         span_id=span.span_id[-16:].rjust(16, "0"),
         parent_span_id=span.parent_span_id[-16:].rjust(16, "0") if span.parent_span_id else "",
         name=span.name,
-        kind=INTERNAL,
+        kind=CLIENT if span.kind == "llm" else INTERNAL,
         start_ns=span.start_time_ns,
         end_ns=span.end_time_ns,
         attributes=attributes,

@@ -185,12 +185,14 @@ def _span(wire: _Span) -> OtlpSpan:
             for link in wire.links
         ],
         wire.dropped_links_count,
-        0 if status is None else status.code if type(status.code) is int else _named(status.code, "STATUS_CODE_", _CODES),
+        0 if status is None else _named(status.code, "STATUS_CODE_", _CODES),
         "" if status is None else status.message,
     )  # fmt: skip
 
 
 def _named(value: int | str, prefix: str, words: tuple[str, ...]) -> int:
+    if type(value) is int:
+        return value
     text = str(value)
     if text.lstrip("-").isdigit():
         return int(text)

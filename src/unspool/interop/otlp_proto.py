@@ -31,7 +31,7 @@ def read_proto(data: bytes) -> Received:
     request = _messages().ExportTraceServiceRequest()
     try:
         request.ParseFromString(data)
-    except Exception as exc:  # noqa: BLE001 - the DecodeError of one of protobuf's implementations
+    except Exception as exc:  # the DecodeError of one of protobuf's implementations
         raise ValueError(f"not an OTLP trace message: {exc}") from exc
     received = Received([])
     for resource_spans in request.resource_spans:

@@ -1,4 +1,4 @@
-"""Recordings as they are: those of another store of ours, and those of the reference, copied in under their own names."""
+"""Recordings as they are, those of another store and those of the reference, copied in under their own names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def is_recording(folder: Path) -> bool:
 
 
 def recordings_in(folder: Path) -> list[Path]:
-    """The recordings in a folder: itself, those in it, or those of a store it is (`.unspool`, the reference's `.rnix`)."""
+    """The recordings in a folder: itself, those in it, or those of a store (`.unspool`, the reference's `.rnix`)."""
     if is_recording(folder):
         return [folder]
     found: list[Path] = []

@@ -87,7 +87,7 @@ def read_source(path: Path) -> Source:
 
 def unpacked(data: bytes, limit: int = _SIZE_MAX) -> tuple[bytes, str]:
     """The content of gzip data, no more than `limit` + 1 bytes, and what is wrong with it ("" if nothing is)."""
-    pieces = []
+    pieces: list[bytes] = []
     size = 0
     while data:
         unpack = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)

@@ -13,6 +13,7 @@ from unspool.events import CtxMessage, LLMResponse
 from unspool.interop.conversations import answer_of, as_chat, conversation_items, parsed_arguments
 from unspool.interop.imported import Item, ModelCall, Process, Run, Step, ToolUse, epoch_ns
 from unspool.interop.sources import ImportFault, Source
+from unspool.providers.turns import leading_system
 from unspool.providers.wire import as_list, as_object, as_text, decode_json
 
 __all__ = ["read_mini_swe_agent", "read_swe_agent", "read_tau2_voice", "read_tau_bench", "read_who_and_when"]
@@ -53,10 +54,11 @@ def read_mini_swe_agent(source: Source) -> list[Run]:
     info = as_object(facts.get("info"))
     model = as_text(as_object(as_object(info.get("config")).get("model")).get("model_name"))
     chat = as_chat(messages)
+    skipped = len(chat) - len(leading_system(chat)[1])
     items: list[Item] = []
     for item in conversation_items(chat, model=model):
         items.append(item)
-        following = chat[len(item.messages) + 1 :] if isinstance(item, ModelCall) else []
+        following = chat[skipped + len(item.messages) + 1 :] if isinstance(item, ModelCall) else []
         command = _bash_command(item.answer.text) if isinstance(item, ModelCall) else None
         if command is not None and following and following[0].role == "user":
             items.append(_bash(command, following[0].content))
@@ -98,9 +100,9 @@ def read_swe_agent(source: Source) -> list[Run]:
         answer = answer_of(chat[said]) if said < len(chat) else LLMResponse()
         answer.text = as_text(step.get("response")) or answer.text
         answer.model = model
-        context = [message for message in chat[:said] if message is not None]
+        system, context = leading_system(chat[:said])
         if answer.text or answer.tool_calls:
-            items.append(ModelCall(messages=context, answer=answer, model=model))
+            items.append(ModelCall(messages=context, answer=answer, system_prompt=system, model=model))
         action = as_text(step.get("action")) or ""
         if action.strip():
             call = answer.tool_calls[0] if len(answer.tool_calls) == 1 else None

@@ -34,10 +34,7 @@ def interactions_of(source: Source) -> list[dict[str, Any]]:
     Raises:
         ImportFault: it cannot be read, or PyYAML is needed and not there.
     """
-    if source.data.lstrip()[:1] == b"{":
-        document = source.document()
-    else:
-        document = _yaml(source)
+    document = source.document() if source.data.lstrip()[:1] == b"{" else _yaml(source)
     found = as_object(document).get("interactions")
     if not isinstance(found, list):
         raise ImportFault(f"{source.path}: a cassette has a list of interactions, this file has none")
@@ -46,12 +43,12 @@ def interactions_of(source: Source) -> list[dict[str, Any]]:
 
 def _yaml(source: Source) -> Any:
     try:
-        import yaml
+        import yaml  # type: ignore[import-untyped]  # no stubs in the package
     except ImportError as exc:
         raise ImportFault(f"{source.path} is YAML. Install what reads it: pip install 'unspool[vcr]'") from exc
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(source.data, Loader=loader)  # noqa: S506 - one of the two safe loaders
+        return yaml.load(source.data, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         where = getattr(exc, "problem_mark", None)
         place = f" in line {where.line + 1}" if where is not None else ""
@@ -189,7 +186,7 @@ def _write(process: _CassetteProcess, interaction: dict[str, Any]) -> int:
     response_body = _body(got)
     status = got.get("status_code", as_object(got.get("status")).get("code"))
     if not isinstance(status, int):
-        raise ValueError("its response has no status")
+        raise ValueError("its response has no status")  # noqa: TRY004 - what is wrong is the file, not a type
     exchange = _Played(process, method, url, list(_headers(asked)), request_body)
     exchange.start()
     exchange.play(status, as_text(as_object(got.get("status")).get("message")), list(_headers(got)), response_body)

@@ -76,7 +76,8 @@ class _Writing:
         first = next((item.started_ns for item in process.items if item.started_ns is not None), None)
         began = process.started_ns if process.started_ns is not None else first
         self._began = began
-        self._clock = 0  # where in the recording the next item without a time stands
+        # Where in the recording the next item without a time stands; an instant of 0 would be an unset one.
+        self._clock = 0 if began is not None else 1
         self.uses: dict[str, str] = {}  # span ids of tools by their key
         self._calls = self._tools = 0
         self._numbers = 1  # of spans
@@ -99,7 +100,8 @@ class _Writing:
                 "extra": {"imported": imported},
             },
         )
-        self.record_id, self.pid = self._recorder.record_id, self._recorder.pid
+        self.record_id: str = self._recorder.record_id
+        self.pid: int = self._recorder.pid
         self.root: str = (parent.root if parent is not None else None) or self.record_id
         self._base = self._recorder.metadata.span_base or ""
         self._parent = parent

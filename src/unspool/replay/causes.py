@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct, field
 
-from unspool.events import RecordMetadata
+from unspool.events import RecordMetadata, RecordStatus
 from unspool.recording.reader import RecordReader
 from unspool.replay.diff import ContextDiff
 from unspool.replay.messages import seen_context
@@ -27,7 +27,9 @@ from unspool.text import display_value, quote, show_text
 
 __all__ = ["Cause", "Change", "find_causes"]
 
-Kind = Literal["missing", "inserted", "concurrency", "tool", "clock", "random", "number", "order", "code", "unknown"]
+Kind = Literal[
+    "missing", "inserted", "concurrency", "tool", "clock", "random", "number", "order", "code", "recording", "unknown"
+]
 
 _SHOWN: Final = 60  # code points of a value in the evidence
 _NONDET_READ_MAX: Final = 8 << 20  # bytes of nondet.jsonl searched for where a value came from
@@ -43,7 +45,8 @@ class Cause(Struct, frozen=True):
         kind: `missing`: the program left a recorded call out. `inserted`: it made one more. `concurrency`: the same
             request was made in another place or order. `tool`: a tool's result changed. `clock`, `random`: what differs
             looks like a time, or like something drawn. `number`: only numbers differ. `order`: the words are the same,
-            in another order. `code`: the program was changed. `unknown`: nothing points anywhere.
+            in another order. `code`: the program was changed. `recording`: it does not hold what was asked for.
+            `unknown`: nothing points anywhere.
         evidence: what says so.
     """
 
@@ -81,6 +84,8 @@ def find_causes(
         scene: what else is known.
     """
     reader = scene.readers.get(entry.record_id or scene.plan.root) or scene.readers[scene.plan.root]
+    if (gap := _gap(expected, scene, reader)) is not None:
+        return [gap]  # it says nothing about the program
     changes = list(_changes(diff, asked, recorded, entry))
     found = [
         _missing(entry, asked, expected, scene),
@@ -93,6 +98,16 @@ def find_causes(
     found.append(_code(entry, expected, reader))
     nothing = Cause("unknown", ["nothing in the recording or the program's files says why"])
     return [cause for cause in found if cause is not None] or [nothing]
+
+
+def _gap(expected: Offer | None, scene: Scene, reader: RecordReader) -> Cause | None:
+    """The recording ends here, or does not hold what was asked at this point."""
+    if expected is None and reader.metadata.status is RecordStatus.INTERRUPTED:
+        said = ["it ends here, because its program was killed; this one went on"]
+        return Cause("recording", said if scene.plan.target else [*said, "to send what follows: --on-divergence live"])
+    if expected is not None and expected.unservable is not None and not expected.key:
+        return Cause("recording", [f"{_called(expected)}: {expected.unservable}"])
+    return None
 
 
 # --- what differs ----------------------------------------------------------------------------------------------------

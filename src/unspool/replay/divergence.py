@@ -12,6 +12,7 @@ from unspool.replay.nearest import Near, Recorded, nearest, place_of
 from unspool.replay.requests import Request, body_changes, compare_contexts, recorded_request, request_of, text_changes
 from unspool.replay.scene import Scene
 from unspool.replay.settings import ValueChange
+from unspool.serving.fingerprint import request_key
 from unspool.serving.journal import Entry
 from unspool.serving.plan import Offer
 
@@ -103,12 +104,13 @@ def _expected(entry: Entry, asked: Request, scene: Scene) -> Offer | None:
     )
 
 
+def _key(request: Request) -> str:
+    """What counts of its method and URL: to which host a model call goes does not."""
+    return request_key(request.method or "", request.url or "", is_model_call=request.snapshot is not None)
+
+
 def _compare_requests(report: DivergenceReport, recorded: Request, asked: Request) -> None:
-    if (
-        recorded.url is not None
-        and asked.url is not None
-        and (recorded.method, recorded.url) != (asked.method, asked.url)
-    ):
+    if recorded.url is not None and asked.url is not None and _key(recorded) != _key(asked):
         report.url = f"{recorded.method} {recorded.url}", f"{asked.method} {asked.url}"
     if report.context is not None or recorded.body is None or asked.body is None or recorded.body == asked.body:
         return

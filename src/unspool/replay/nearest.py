@@ -141,6 +141,8 @@ def _why(asked: Request, entry: Entry, offer: Offer, recorded: Request, scene: S
 
 def why_different(recorded: Request, asked: Request) -> str:
     """In a few words, what of a recorded request differs from one that was made; "" if nothing that counts."""
+    if recorded.method is None or recorded.url is None:
+        return "what was asked is not recorded"
     if (recorded.method, recorded.url) != (asked.method, asked.url):
         is_model_call = asked.snapshot is not None
         keys = [request_key(one.method or "", one.url or "", is_model_call=is_model_call) for one in (recorded, asked)]

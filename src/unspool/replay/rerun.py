@@ -202,7 +202,7 @@ def judge(
                 for source in plan.sources
                 if source.record_id == plan.root or _was_cast(claims, source)
             ],
-            [records_dir / one.record_id for one in records],
+            [records_dir / one.record_id for one in _like_recorded(records, plan, root)],
             frozenset(offer.span for offer in offers if offer.span is not None and offer.number in served_tools),
         )
     _note_oddities(outcome, root, records)
@@ -214,6 +214,13 @@ def _made(journal: Iterable[Entry]) -> frozenset[int]:
     """Numbers of the offers whose call was made. A claim alone is none: a process claims before it finds out."""
     kinds = ("served", "edited", "live", "tool")
     return frozenset(entry.offer for entry in journal if entry.offer is not None and entry.kind in kinds)
+
+
+def _like_recorded(records: Sequence[RecordMetadata], plan: Plan, root: RecordMetadata) -> list[RecordMetadata]:
+    """The rerun's recordings with that of the root's program first: a shell script may start several at once."""
+    if sum(source.parent is None for source in plan.sources) == 1:
+        return list(records)
+    return sorted(records, key=lambda one: one.command != root.command)
 
 
 def _was_cast(claims: set[str], source: Source) -> bool:

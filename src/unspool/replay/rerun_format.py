@@ -227,6 +227,8 @@ _CAUSES: Final = {
     "clock": "the clock",
     "random": "a random value",
     "number": "a number that is not the same in each run",
+    "order": "an order that is not the same in each run",
+    "recording": "the recording itself",
     "code": "the program was changed",
     "unknown": "unknown",
 }

@@ -144,7 +144,8 @@ class _Reading:
         elif event.llm is not None:
             self._open_call(event).answer = event
         elif event.syscall is not None:
-            self.errors += bool(event.syscall.err)
+            # What fails inside a span of the program's own is counted where it fails.
+            self.errors += bool(event.syscall.err) and event.syscall.syscall != "Span"
             if event.span_id is not None and event.parent_span_id is not None:
                 self._around[event.span_id] = event.parent_span_id
             path = event.syscall.args.get("path")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,7 +12,8 @@ import msgspec
 from unspool.errors import CorruptRecording, NoSnapshot, RecordingNotFound
 from unspool.events import Body, HttpRequest, HttpResponse, RecordEvent, RecordEventType, RecordMetadata
 from unspool.recording.reader import RecordReader
-from unspool.recording.tree import descendants
+from unspool.recording.tree import companions, descendants
+from unspool.serving.edits import read_edits
 from unspool.serving.edits.kept import EDITS_NAME, read_kept
 from unspool.serving.fingerprint import request_key
 from unspool.serving.plan import Offer, Plan, Source, Target
@@ -31,13 +32,17 @@ _NO_BODY = "its response body is not recorded"
 def open_tree(store: Store, record_id: str) -> list[RecordReader]:
     """Readers of a recording and of all that its processes started, the root first; the caller closes them.
 
+    Where its command started several programs, all of them belong to it, and the first of them is the root.
+
     Raises:
         CorruptRecording, UnsupportedFormat, StoreError: one of them cannot be read.
     """
-    members = sorted(descendants(store, record_id), key=lambda one: (one.start_time or _NO_TIME, one.pid))
+    first, *others = companions(store, record_id)
+    members = [*others, *(one for root in (first, *others) for one in descendants(store, root.record_id))]
+    members.sort(key=lambda one: (one.start_time or _NO_TIME, one.pid))
     readers: list[RecordReader] = []
     try:
-        for name in (record_id, *(one.record_id for one in members)):
+        for name in (first.record_id, *(one.record_id for one in members)):
             readers.append(RecordReader(store.records / name, live=True))  # noqa: PERF401 - closed if one fails
     except BaseException:
         for reader in readers:
@@ -64,7 +69,8 @@ def make_plan(
     """
     offers = collect_offers(readers)
     root = readers[0]
-    plan = Plan(root=root.metadata.record_id, sources=[source_of(reader, root) for reader in readers], **rules)
+    ids = {reader.metadata.record_id for reader in readers}
+    plan = Plan(root=root.metadata.record_id, sources=[source_of(reader, ids) for reader in readers], **rules)
     if target is not None:
         plan.target = _target(readers, offers, *target)
         offers = [offer for offer in offers if offer.number <= plan.target.offer]
@@ -80,7 +86,9 @@ def _inherited(root: RecordReader, target: Target | None) -> list[dict[str, Any]
     """
     try:
         kept = read_kept(root.record_dir)
-    except (OSError, msgspec.DecodeError) as exc:
+        for one in kept:
+            read_edits(one.edits)  # what a process of the rerun could not read would stop it there
+    except (OSError, ValueError, msgspec.DecodeError) as exc:
         raise CorruptRecording(root.record_dir, f"{EDITS_NAME} cannot be read: {exc}") from exc
     in_root = target is not None and target.record_id == root.metadata.record_id
     return [
@@ -90,13 +98,13 @@ def _inherited(root: RecordReader, target: Target | None) -> list[dict[str, Any]
     ]
 
 
-def source_of(reader: RecordReader, root: RecordReader) -> Source:
-    """What a plan says of one recording of a tree."""
+def source_of(reader: RecordReader, record_ids: Collection[str]) -> Source:
+    """What a plan says of one recording of a tree; `record_ids` are all of the tree."""
     metadata = reader.metadata
     return Source(
         record_id=metadata.record_id,
         path=str(reader.record_dir.absolute()),
-        parent=None if reader is root else metadata.parent,
+        parent=metadata.parent if metadata.parent in record_ids else None,
         role=metadata.role,
         intent=metadata.intent,
         command=metadata.command or [],

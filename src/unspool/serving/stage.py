@@ -128,10 +128,12 @@ class Stage:
             command: as in its metadata.
             same_process: it is a sub-agent inside the OS process of its parent.
         """
-        if parent is None:
-            root = self.plan.sources[0]
-            return root if self.claim(f"process-{root.record_id}") else None
         mine = _without_handles(command)
+        if parent is None:
+            # A shell script may start several programs; by now one of them may be another.
+            roots = [source for source in self.plan.sources if source.parent is None]
+            roots.sort(key=lambda source: _without_handles(source.command) != mine)
+            return next((root for root in roots if self.claim(f"process-{root.record_id}")), None)
         candidates = [
             source
             for source in self.plan.sources

@@ -26,16 +26,16 @@ from unspool.events import (
 from unspool.recording.reader import RecordReader
 from unspool.trace import names
 from unspool.trace.names import call_name, hex_digest, value_digest
+from unspool.trace.own import SPAN, hang_below_remote, own_attributes, stated_attributes
 from unspool.trace.quiet import gc_paused
 from unspool.trace.rates import PriceList, rates_of
 from unspool.trace.spans import Span, SpanStatus, instant_ns
 from unspool.trace.starts import recorded_starts
-from unspool.tracecontext import format_traceparent, parse_traceparent
+from unspool.tracecontext import format_traceparent
 
-__all__ = ["RecordedProcess", "RecordedTrace", "hang_below_remote", "recorded_trace"]
+__all__ = ["RecordedProcess", "RecordedTrace", "recorded_trace"]
 
 _AGENT: Final = "00000001"  # the short id of a process's own span
-_SPAN: Final = "Span"
 _LLM, _TOOL, _MCP, _AGENT_PATH = "/dev/llm/", "/dev/tool/", "/dev/mcp/", "/dev/agent/"
 _SHORT = 8
 
@@ -107,40 +107,6 @@ def _join(processes: list[RecordedProcess], known: set[SpanID]) -> None:
         metadata = one.reader.metadata
         above = agents.get(metadata.parent or "") if metadata.forked_at is None else None
         one.agent.parent_span_id = above.span_id if above is not None and above is not one.agent else ""
-
-
-def hang_below_remote(spans: Sequence[Span]) -> None:
-    """Hang what answers a request below the span that sent it, where that is among these, in place.
-
-    Of one that is elsewhere the attribute `unspool.traceparent` tells.
-    """
-    asking = [(span, remote) for span in spans if (remote := parse_traceparent(span.attributes.get(names.REMOTE)))]
-    if not asking:
-        return
-    known = {(span.trace_id, span.span_id[-16:]): span for span in spans}
-    for span, remote in asking:
-        above = known.get((remote.trace_id, remote.span_id))
-        if above is not None and above is not span:
-            span.parent_span_id = above.span_id
-
-
-def _has_long_value(args: dict[str, Any]) -> bool:
-    """Whether what a span says of itself is partly in the pool."""
-    attributes = args.get("attributes")
-    return isinstance(attributes, dict) and any(isinstance(value, dict | list) for value in attributes.values())
-
-
-def _own_attributes(args: dict[str, Any]) -> dict[str, Any]:
-    """What a program says of a span of its own; what is ours to say is left out."""
-    given = args.get("attributes")
-    out = {
-        key: value
-        for key, value in (given.items() if isinstance(given, dict) else ())
-        if not key.startswith(("unspool.", "gen_ai.usage."))
-    }
-    if parse_traceparent(args.get("traceparent")) is not None:
-        out[names.REMOTE] = args["traceparent"]
-    return out
 
 
 class _OneRecording:
@@ -296,9 +262,8 @@ class _OneRecording:
             attributes[names.TOOL_NAME] = call_name(data.syscall, path)
             attributes[names.ARGS] = value_digest(data.args.get("input", data.args))
             attributes[names.RESULT] = value_digest(data.err or data.result)
-        elif data.syscall == _SPAN:
-            whole = self.reader.whole(event).syscall if _has_long_value(data.args) else data
-            attributes = _own_attributes(whole.args if whole is not None else data.args) | attributes
+        elif data.syscall == SPAN:
+            attributes = stated_attributes(self.reader, event) | attributes
         elif data.args:
             attributes[names.ARGS] = value_digest(data.args)
         span = self._span(event, call_name(data.syscall, path, data.args), "tool" if is_tool else "other",
@@ -430,9 +395,8 @@ class _OneRecording:
             attributes, name = {names.PATH: start.path}, call_name(start.name, start.path)
             if is_tool:
                 attributes |= {"gen_ai.operation.name": "execute_tool", names.TOOL_NAME: name}
-            elif start.name == _SPAN:
-                args = {"attributes": start.attributes, "traceparent": start.traceparent}
-                attributes = _own_attributes(args) | attributes
+            elif start.name == SPAN:
+                attributes = own_attributes(start.attributes, start.traceparent) | attributes
             self._open(self._span(event, name, "tool" if is_tool else "other", 0, attributes), event)
 
     def _open(self, span: Span, event: RecordEvent) -> None:

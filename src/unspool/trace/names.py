@@ -53,7 +53,7 @@ def model_of(span: Span) -> str:
 
 
 def call_name(syscall: str, path: str, args: dict[str, Any] | None = None) -> str:
-    """What a person calls it: `search`, `github/create_issue`, `spawn helper`, `GET host:443`, `exec git`; of a span its name."""
+    """What a person calls it: `search`, `github/create_issue`, `spawn helper`, `GET host:443`, `exec git`."""
     for prefix in ("/dev/tool/", "/dev/mcp/", "/dev/span/"):
         if path.startswith(prefix):
             return path.removeprefix(prefix) or syscall

@@ -1,1 +1,1 @@
-"""Full-screen terminal views: the debugger and `top`. They need the extra `tui` (textual), and hold no data of their own."""
+"""Full-screen terminal views, the debugger and `top`. They need the extra `tui` (textual) and hold no data."""

@@ -73,8 +73,12 @@ def event_lines(reader: RecordReader, seq_num: int) -> Shown:
     if event.context is not None:
         # Its messages have a pane of their own.
         event.context.messages = None
-        facts = [f"{name} {getattr(event, name)}" for name in ("step", "call", "task", "lane", "at") if getattr(event, name)]
-        text = f"[#{seq_num:03d} +{event.timestamp / 1e9:.1f}s] context of a model call\n  " + show_text(", ".join(facts))
+        facts = [
+            f"{name} {getattr(event, name)}" for name in ("step", "call", "task", "lane", "at") if getattr(event, name)
+        ]
+        text = f"[#{seq_num:03d} +{event.timestamp / 1e9:.1f}s] context of a model call\n  " + show_text(
+            ", ".join(facts)
+        )
         return Shown([PaneLine(line) for line in text.split("\n")])
     return Shown([PaneLine(line) for line in _cut_long(format_event_in_full(event, reader, True), reader, seq_num)])
 
@@ -104,7 +108,8 @@ def _answer(event: RecordEvent, data: LLMResponseData) -> Iterator[str]:
         facts.append(f"{data.cached_tokens} cached")
     yield bold(f"answer #{event.seq_num:03d}", True) + "  " + ", ".join(fact for fact in facts if fact)
     if data.error is not None:
-        yield f"    \x1b[91m{escape_controls(f'{data.error.type}: {data.error.message}')}\x1b[0m"
+        said = ": ".join(filter(None, (data.error.type, data.error.message)))
+        yield f"    \x1b[91m{escape_controls(said)}\x1b[0m"
     if data.reasoning:
         yield from _block("reasoning", data.reasoning)
     if data.text:

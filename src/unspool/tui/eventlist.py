@@ -33,7 +33,7 @@ _CURSOR: Final = Style(reverse=True)
 _DIM: Final = Style(dim=True)
 
 
-class EventList(ScrollView, can_focus=True):
+class EventList(ScrollView, can_focus=True, inherit_bindings=False):
     """Events with a cursor. Reads what it shows, and nothing else.
 
     Attributes:
@@ -49,7 +49,7 @@ class EventList(ScrollView, can_focus=True):
 
     DEFAULT_CSS = "EventList { overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1; }"
 
-    def __init__(self, reader: RecordReader, *, id: str | None = None) -> None:  # noqa: A002 - Textual's own name
+    def __init__(self, reader: RecordReader, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._reader = reader
         self._rows: dict[int, Row] = {}

@@ -15,7 +15,12 @@ from unspool.tui.pane import PaneLine
 __all__ = ["Block", "bar", "fill_lines", "strip"]
 
 # Without colour the character tells the state.
-_LOOKS: Final = {"active": ("█", "\x1b[92m"), "warm": ("▓", "\x1b[93m"), "cold": ("▒", "\x1b[94m"), "leaked": ("x", "\x1b[91m")}
+_LOOKS: Final = {
+    "active": ("█", "\x1b[92m"),
+    "warm": ("▓", "\x1b[93m"),
+    "cold": ("▒", "\x1b[94m"),
+    "leaked": ("x", "\x1b[91m"),
+}
 _RESET: Final = "\x1b[0m"
 
 
@@ -43,7 +48,8 @@ def fill_lines(found: tuple[CtxProfileResult, Context] | None, width: int) -> Sh
         mark, paint = _LOOKS[block.state]
         number = "sys" if block.index is None else str(block.index + 1)
         size = f"{mark * max(1, round(8 * block.tokens / largest)):<8}"
-        text = f"{number:>5} {block.tokens:>8,}  {paint}{size}{_RESET} {_who(block, context)}: {show_text(block.reason, 120)}"
+        who = f"{_who(block, context)}: {show_text(block.reason, 120)}"
+        text = f"{number:>5} {block.tokens:>8,}  {paint}{size}{_RESET} {who}"
         lines.append(PaneLine(text, Block(-1 if block.index is None else block.index)))
         preview = _preview(block, context)
         if preview:

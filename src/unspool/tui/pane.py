@@ -1,4 +1,4 @@
-"""A pane of text lines: wrapped, virtual (only what is seen is drawn), with a line to choose where lines lead somewhere."""
+"""A pane of text lines: wrapped, drawn only as far as it is seen, with a chosen line where lines lead somewhere."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class PaneLine:
     target: Any = None
 
 
-class Pane(ScrollView, can_focus=True):
+class Pane(ScrollView, can_focus=True, inherit_bindings=False):
     """Shows lines and scrolls through them. Where lines have targets, up and down go from one of these to the next."""
 
     @dataclass
@@ -52,7 +52,7 @@ class Pane(ScrollView, can_focus=True):
 
     DEFAULT_CSS = "Pane { overflow-x: hidden; overflow-y: auto; scrollbar-size-vertical: 1; }"
 
-    def __init__(self, *, id: str | None = None, wraps: bool = True) -> None:  # noqa: A002 - Textual's own name
+    def __init__(self, *, id: str | None = None, wraps: bool = True) -> None:
         super().__init__(id=id)
         self._wraps = wraps
         self._lines: Sequence[PaneLine] = ()

@@ -109,7 +109,9 @@ def _syscall(data: SyscallEventData) -> str:
 
 def _arguments(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{show_text(str(key), 20)}={display_value(item, 30)}" for key, item in list(value.items())[:6])
+        return ", ".join(
+            f"{show_text(str(key), 20)}={display_value(item, 30)}" for key, item in list(value.items())[:6]
+        )
     return "" if value is None else display_value(value, _VALUE)
 
 
@@ -132,7 +134,7 @@ def _context(event: RecordEvent, data: ContextSnapshotData) -> str:
 
 def _answer(data: LLMResponseData) -> str:
     if data.error is not None:
-        return show_text(f"{data.error.type}: {data.error.message}", _TEXT)
+        return show_text(": ".join(filter(None, (data.error.type, data.error.message))), _TEXT)
     said = [show_text(data.text, _TEXT)] if data.text else []
     said += [f"→ {show_text(call.name, 40)}({show_text(call.arguments, _VALUE)})" for call in data.tool_calls or ()]
     counts = f"{_count(data.request_tokens)}+{_count(data.response_tokens)} tok"

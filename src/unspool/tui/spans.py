@@ -105,7 +105,9 @@ def span_lines(table: SpanTable, width: int) -> Shown:
         shown = f"{_RED}{name}{_RESET}" if row.failed else f"{_BOLD}{name}{_RESET}" if row.critical else name
         drawn = _bar(row, table.whole, bar_width)
         paint = _RED if row.failed else "" if row.critical else _DIM
-        lines.append(PaneLine(f"{shown} {row.amount:>{amount_width}} {paint}{drawn}{_RESET if paint else ''}", row.place))
+        lines.append(
+            PaneLine(f"{shown} {row.amount:>{amount_width}} {paint}{drawn}{_RESET if paint else ''}", row.place)
+        )
     if table.more:
         lines.append(PaneLine(f"{_DIM}… {table.more:,} more spans: unspool trace show{_RESET}"))
     return Shown(lines)

@@ -1,7 +1,8 @@
 """Who may talk to the web view: only a browser that was given the token, from this machine's own address.
 
 A recording holds prompts, results and file names, so no other page open in the same browser may read it (Host, Origin,
-SameSite), no other user of the machine (token), and nothing in a recording may run as code (the policy in every answer).
+SameSite), no other user of the machine (token), and nothing in a recording may run as code (the policy in every
+answer).
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ _HEADERS: Final = {
 # An answer and no redirect: a browser that came here by a link on another site would not send the cookie, which is
 # SameSite=Strict, along the redirect; from this page it does.
 _OPENING: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>unspool</title><meta http-equiv="refresh" content="0;url=/"></head>
+<html lang="en"><head><meta charset="utf-8"><title>unspool</title><link rel="icon" href="/static/icon.svg">
+<meta http-equiv="refresh" content="0;url=/"></head>
 <body><p><a href="/">Open unspool</a></p></body></html>
 """
 _NO_TOKEN: Final = (

@@ -13,7 +13,9 @@ from unspool.text import cut, dump_json
 
 __all__ = ["Cutter", "Picture", "Piece", "ShownCall", "ShownMessage", "pieces_of", "pretty", "shown_messages"]
 
-_FENCE: Final = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]{0,30})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.M | re.S)
+_FENCE: Final = re.compile(
+    r"^[ \t]*(```+|~~~+)[ \t]*([\w+#.-]{0,30})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.M | re.S
+)
 _PICTURE: Final = re.compile(r"data:(image/(?:png|jpeg|gif|webp));base64,([A-Za-z0-9+/=\s]+)")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/=\s]+")
 _PICTURE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")  # SVG is a document, not a picture
@@ -71,10 +73,14 @@ class ShownMessage:
 
 
 class Cutter:
-    """Shortens texts to what a page may hold; a report gives one that takes out more."""
+    """Shortens texts to what a page may hold; a report has one that takes out more.
 
-    def __init__(self, limit: int = 20_000) -> None:
+    `pictures`: whether pixels are shown.
+    """
+
+    def __init__(self, limit: int = 20_000, *, pictures: bool = True) -> None:
         self.limit = limit
+        self.pictures = pictures
 
     def cut(self, text: str) -> tuple[str, int]:
         """What is shown of a text, and how many characters are not."""
@@ -138,7 +144,9 @@ def _shown(number: int, message: CtxMessage, cutter: Cutter) -> ShownMessage:
     others: list[str] = []
     for part in message.parts or ():
         picture = _picture(part.data) if part.kind == "image" else None
-        if picture is not None:
+        if picture is not None and not cutter.pictures:
+            others.append("(a picture)")
+        elif picture is not None:
             pictures.append(picture)
         else:
             said, more = cutter.cut(part.text if part.text is not None else _data_text(part))
@@ -154,7 +162,7 @@ def _shown(number: int, message: CtxMessage, cutter: Cutter) -> ShownMessage:
         calls=shown_calls(message.tool_calls, cutter),
         pictures=pictures,
         others=others,
-        brief=cut(" ".join(message.content.split()[:40]), 140) or ", ".join(c.name for c in message.tool_calls or ()),
+        brief=cut(" ".join(text[:2000].split()[:40]), 140) or ", ".join(c.name for c in message.tool_calls or ()),
     )
 
 
@@ -162,7 +170,7 @@ def shown_calls(calls: Sequence[ToolCall] | None, cutter: Cutter) -> list[ShownC
     """Tool calls with their arguments laid out."""
     found = []
     for call in calls or ():
-        text, left_out = cutter.cut(call.arguments)
+        text, left_out = cutter.cut(call.arguments)  # what is left of JSON that was cut is laid out no more
         laid_out = pretty(text) if not left_out else None
         found.append(ShownCall(call.name, laid_out or text + ("…" if left_out else ""), call.id or ""))
     return found

@@ -53,4 +53,4 @@ def _excerpt(block: bytes, start: int, end: int) -> str:
     last = block.find(b"\n", end, end + _AROUND)
     text = block[first : last if last >= 0 else end + _AROUND].decode("utf-8", "ignore")
     # Undo the escapes of JSON inside JSON, so that a person sees words and not backslashes.
-    return show_text(re.sub(r'\\+n', " ", text).replace("\\", ""), 2 * _AROUND + 200)
+    return show_text(re.sub(r"\\+n", " ", text).replace("\\", ""), 2 * _AROUND + 200)

@@ -63,11 +63,17 @@ class LoadedRun:
     places: dict[tuple[str, int], int]
     start_ns: int
     end_ns: int
+    gaps: list[str] | None = None  # filled in by whoever looks for them first
 
     @property
     def root(self) -> RecordMetadata:
         """The metadata of the first recording."""
         return self.records[0]
+
+    @property
+    def name(self) -> str:
+        """What a person calls it: the intent of the first process, else the first span's name."""
+        return (self.records[0].intent if self.records else "") or self.subject.tree.root.span.name or self.subject.name
 
     @property
     def is_live(self) -> bool:

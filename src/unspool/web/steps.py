@@ -197,7 +197,7 @@ def row_of(run: LoadedRun, span: Span, links: Links, readers: Readers, cutter: C
         duration_ns=duration,
         critical=format_duration(critical) if critical and span.kind != "agent" else "",
         status=str(span.status),
-        error=(error_message(span) or str(span.status)) if is_failing(span) else "",
+        error=cutter.cut(error_message(span) or str(span.status))[0] if is_failing(span) else "",
         asked=cutter.cut(asked)[0],
         said=cutter.cut(said)[0],
         tokens=tokens,
@@ -213,8 +213,8 @@ def row_of(run: LoadedRun, span: Span, links: Links, readers: Readers, cutter: C
 
 def _agent_name(run: LoadedRun, pid: int) -> str:
     agents = run.subject.recorded.processes
-    if len(agents) < 2:
-        return ""
+    if len(agents) < 2 or (agents and agents[0].agent.pid == pid):
+        return ""  # the first one's steps are what the page is about
     return next((one.agent.name for one in agents if one.agent.pid == pid), "")
 
 

@@ -13,6 +13,7 @@ from unspool.trace.errors_chain import error_message
 from unspool.trace.names import model_of
 from unspool.trace.spans import Span, SpanStatus, interval_of, is_failing
 from unspool.web.links import Links
+from unspool.web.prose import Cutter
 from unspool.web.shelf import LoadedRun
 
 __all__ = ["svg_text", "timeline_svg"]
@@ -23,7 +24,7 @@ _ROW: Final = 15
 _ROWS_MAX: Final = 6  # of one lane
 _LANES_MAX: Final = 40
 _AXIS: Final = 20
-_LEAST: Final = 1.2  # pixels of the shortest bar, so that it can be seen
+_LEAST: Final = 2.0  # pixels of the shortest bar, so that it can be seen
 _CHAR: Final = 6.2
 _NO_XML: Final = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
 
@@ -37,7 +38,8 @@ def svg_text(text: str, limit: int = 200) -> str:
 @dataclass
 class _Lane:
     name: str
-    rows: list[float] = field(default_factory=list)  # where the last bar of each row ends, in pixels
+    rows: list[int] = field(default_factory=list)  # when the last bar of each row ends, in ns
+    drawn: list[float] = field(default_factory=list)  # where the last one that was drawn ends, in pixels
     bars: list[str] = field(default_factory=list)
     hidden: int = 0
 
@@ -46,7 +48,7 @@ class _Lane:
         return max(len(self.rows), 1) * _ROW + 8
 
 
-def timeline_svg(run: LoadedRun, links: Links) -> str:
+def timeline_svg(run: LoadedRun, links: Links, cutter: Cutter | None = None) -> str:
     """The drawing. Bars too close together to be told apart are drawn once; failed ones always are."""
     start, whole = run.start_ns, max(run.end_ns - run.start_ns, 1)
     scale = (WIDTH - _LEFT - 4) / whole
@@ -62,7 +64,7 @@ def timeline_svg(run: LoadedRun, links: Links) -> str:
                 continue
         if span.kind == "other" and not is_failing(span) and span.duration * scale < _LEAST:
             continue
-        _draw(lane, span, run, links, start, scale)
+        _draw(lane, span, run, links, (scale, cutter or Cutter(300)))
     parts: list[str] = []
     y = _AXIS
     parts += _axis(whole, scale)
@@ -87,22 +89,24 @@ def timeline_svg(run: LoadedRun, links: Links) -> str:
     )
 
 
-def _draw(lane: _Lane, span: Span, run: LoadedRun, links: Links, start_ns: int, scale: float) -> None:
+def _draw(lane: _Lane, span: Span, run: LoadedRun, links: Links, how: tuple[float, Cutter]) -> None:
+    scale, cutter = how
     start, end = interval_of(span, run.end_ns)
-    x = _LEFT + max(start - start_ns, 0) * scale
+    x = _LEFT + max(start - run.start_ns, 0) * scale
     width = max((end - start) * scale, _LEAST)
-    row = next((number for number, until in enumerate(lane.rows) if until <= x + 0.01), None)
     failed = is_failing(span)
+    row = next((number for number, until in enumerate(lane.rows) if until <= start), None)
+    if row is None and len(lane.rows) < _ROWS_MAX:
+        lane.rows.append(0)
+        lane.drawn.append(0.0)
+        row = len(lane.rows) - 1
     if row is None:
-        if len(lane.rows) >= _ROWS_MAX:
-            lane.hidden += 1
-            if not failed:
-                return
-            row = _ROWS_MAX - 1
-        else:
-            lane.rows.append(0.0)
-            row = len(lane.rows) - 1
-    lane.rows[row] = x + width
+        row = _ROWS_MAX - 1
+    lane.rows[row] = max(lane.rows[row], end)
+    if x + width < lane.drawn[row] + _LEAST and not failed:
+        lane.hidden += 1  # what stands there covers it
+        return
+    lane.drawn[row] = max(lane.drawn[row], x + width)
     name = model_of(span) or span.name or "?"
     kind = span.kind if span.kind in ("llm", "tool", "other") else "other"
     hover = f"{name}, {format_duration(end - start)}"
@@ -111,7 +115,7 @@ def _draw(lane: _Lane, span: Span, run: LoadedRun, links: Links, start_ns: int, 
     if span.span_id in run.critical:
         hover += f", {format_duration(run.critical[span.span_id])} of it on the critical path"
     if failed:
-        hover += f": {error_message(span) or span.status}"
+        hover += f": {cutter.cut(error_message(span) or str(span.status))[0]}"
     classes = f"bar {kind}{' failed' if failed else ''}{' open' if span.status is SpanStatus.OPEN else ''}"
     room = int((width - 5) / _CHAR)
     label = f'<text x="{x + 3:.1f}" y="{row * _ROW + 15}">{svg_text(name, room)}</text>' if room >= 4 else ""
@@ -139,15 +143,13 @@ def _critical(run: LoadedRun, start_ns: int, scale: float, y: int) -> str:
         last = (kind, x1, x2, segment.span)
     if last is not None:
         parts.append(_band(*last))
-    return (
-        f'<g transform="translate(0 {y})"><text class="lane" x="4" y="10">critical path</text>{"".join(parts)}</g>'
-    )
+    return f'<g transform="translate(0 {y})"><text class="lane" x="4" y="10">critical path</text>{"".join(parts)}</g>'
 
 
 def _band(kind: str, x1: float, x2: float, span: Span) -> str:
     name = {"llm": "waiting for models", "tool": "waiting for tools", "agent": "the agents' own code"}.get(kind, kind)
     return (
-        f'<g><title>{svg_text(name)}: {svg_text(span.name, 80)}</title>'
+        f"<g><title>{svg_text(name)}: {svg_text(span.name, 80)}</title>"
         f'<rect class="path {kind}" x="{x1:.2f}" y="2" width="{max(x2 - x1, 0.3):.2f}" height="10"/></g>'
     )
 

@@ -15,6 +15,12 @@ from typing import Any
 
 import unspool
 
+if "SOCKETS" in os.environ:
+    # Every look at the network of this process leaves a line, whoever takes it.
+    sockets = os.open(os.environ["SOCKETS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    LOOKS = ("socket.connect", "socket.sendto", "socket.sendmsg", "socket.getaddrinfo", "socket.gethostbyname")
+    sys.addaudithook(lambda event, args: event in LOOKS and os.write(sockets, f"{event} {args[1:]}\n".encode()))
+
 SYSTEM = "You add prices. Round nothing."
 TASK = "Add the prices of apple, pear and plum."
 SCHEMA = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}

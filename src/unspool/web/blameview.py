@@ -1,0 +1,201 @@
+"""Why a run was slow, dear or wrong, as rows of tables, each with the place to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+from unspool.cli import amounts
+from unspool.cli.blame_text import CostRow, cost_rows, share_name
+from unspool.durations import format_duration
+from unspool.text import escape_controls
+from unspool.trace.errors_chain import ErrorChain, error_message
+from unspool.trace.flame import FlameMeasure, fold_stacks
+from unspool.trace.flame_svg import flame_svg
+from unspool.trace.names import model_of
+from unspool.trace.rollup import GROUPS, Group, rollup
+from unspool.trace.spans import Span
+from unspool.web.links import Links
+from unspool.web.shelf import LoadedRun
+
+__all__ = ["MEASURES", "BlamePage", "Chain", "Culprit", "blame_page", "chains_of_run", "flame_of"]
+
+MEASURES: Final[tuple[FlameMeasure, ...]] = get_args(FlameMeasure)
+_ROWS: Final = 12
+_CHAINS: Final = 20
+
+
+@dataclass
+class Culprit:
+    """A span that explains something."""
+
+    kind: str
+    name: str
+    href: str
+    detail: str = ""
+    share: float = 0.0
+
+
+@dataclass
+class Chain:
+    """An error from where it began to the last that failed with it. `handled_by` is who took it without failing."""
+
+    message: str
+    path: list[Culprit]
+    handled_by: Culprit | None = None
+
+
+@dataclass
+class Part:
+    """A row of a table of shares."""
+
+    share: float
+    amount: str
+    kind: str
+    name: str
+    calls: str = ""
+    detail: str = ""
+
+
+@dataclass
+class BlamePage:
+    """All that explains one run."""
+
+    run: LoadedRun
+    chains: list[Chain]
+    handled: list[Chain]
+    more_chains: int
+    unfinished: list[Culprit]
+    retries: list[Culprit]
+    loops: list[Culprit]
+    duration: str
+    time: list[Part]
+    hot: list[Culprit]
+    tokens: list[Culprit]
+    costs: list[Culprit]
+    cost: str
+    paid: list[Part]
+    by: FlameMeasure
+    group: Group
+    flame: str
+    notes: list[str] = field(default_factory=list)
+    measures: tuple[str, ...] = MEASURES
+    groups: tuple[str, ...] = GROUPS
+
+
+def blame_page(run: LoadedRun, links: Links, by: FlameMeasure = "time", group: Group = "call") -> BlamePage:
+    """What `unspool blame` says of the run; it must have been loaded with what was carried."""
+    report, result = run.report, run.report.result
+    chains, handled = chains_of_run(run, links)
+    total = result.critical_duration
+    rows = [row for row in rollup(report.tree, result, group) if row.critical]
+    carried = report.carried
+    cost = result.summary.total_cost_usd
+    return BlamePage(
+        run=run,
+        chains=chains[:_CHAINS],
+        handled=handled[:_CHAINS],
+        more_chains=max(len(chains) - _CHAINS, 0),
+        unfinished=[
+            culprit(run, span, links, "has not ended" if not span.end_time_ns else "was cut off")
+            for span in report.unfinished[:_ROWS]
+        ],
+        retries=[
+            culprit(
+                run, one.attempts[0], links,
+                f"{amounts.counted(len(one.failures), 'failure')} ({one.reason}), "
+                f"then {'ok' if one.succeeded else 'given up'}; {format_duration(one.lost)} lost",
+            )
+            for one in report.retries[:_ROWS]
+        ],
+        loops=[
+            culprit(
+                run, one.spans[0], links,
+                f"×{one.rounds} with the same arguments"
+                + (", the same result each time" if one.same_results else "")
+                + f"; {format_duration(one.wasted)} from the first round to the last",
+            )
+            for one in report.loops[:_ROWS]
+        ],
+        duration=format_duration(total),
+        time=[
+            Part(
+                share=100 * row.critical / total if total else 0.0,
+                amount=format_duration(row.critical),
+                kind=row.kind,
+                name=share_name(row),
+                calls=str(row.calls or ""),
+                detail=f"longest {format_duration(row.longest)}" if row.calls > 1 else "",
+            )
+            for row in rows[:_ROWS]
+        ],
+        hot=[
+            culprit(run, one.span, links, f"{format_duration(one.self_time)} itself", one.percentage)
+            for one in result.duration_hotspots
+        ],
+        tokens=[
+            culprit(run, one.span, links, f"{one.span.tokens_used or 0:,} tokens", one.percentage)
+            for one in result.token_hotspots
+        ],
+        costs=[
+            culprit(run, one.span, links, amounts.cost(one.span.cost_usd), one.percentage)
+            for one in result.cost_hotspots
+        ],
+        cost=amounts.cost(cost),
+        paid=_paid(cost_rows(carried), cost) if carried is not None and cost else [],
+        by=by,
+        group=group,
+        flame=flame_of(run, by),
+        notes=[*report.tree.notes, *run.subject.skipped],
+    )  # fmt: skip
+
+
+def chains_of_run(run: LoadedRun, links: Links) -> tuple[list[Chain], list[Chain]]:
+    """Errors that ended in failure, and those that somebody dealt with."""
+    result = run.report.result
+    return (
+        [_chain(run, one, links) for one in result.error_chains],
+        [_chain(run, one, links) for one in result.handled_errors],
+    )
+
+
+def _chain(run: LoadedRun, chain: ErrorChain, links: Links) -> Chain:
+    cause = chain.root_cause
+    return Chain(
+        message=error_message(cause) or str(cause.status),
+        path=[culprit(run, span, links) for span in list(chain.path)[:50]],
+        handled_by=culprit(run, chain.handled_by, links) if chain.handled_by is not None else None,
+    )
+
+
+def culprit(run: LoadedRun, span: Span, links: Links, detail: str = "", share: float = 0.0) -> Culprit:
+    """A span as a link."""
+    record, seq = run.record_of(span), run.seq_of(span)
+    href = links.step(record, seq) if record and seq else ""
+    return Culprit(span.kind, model_of(span) or span.name or "?", href, detail, share)
+
+
+def _paid(rows: Sequence[CostRow], total: float) -> list[Part]:
+    return [
+        Part(
+            share=100 * row.usd / total,
+            amount=amounts.cost(row.usd),
+            kind="",
+            name=row.name,
+            calls=f"×{row.sends}" if row.sends else "",
+            detail=f"{amounts.cost(row.usd - row.first)} for sending it again"
+            if row.usd - row.first > total / 1e4
+            else "",
+        )
+        for row in rows[:_ROWS]
+        if row.usd
+    ]
+
+
+def flame_of(run: LoadedRun, by: FlameMeasure) -> str:
+    """The flame graph as SVG; "" if nothing is known of this measure."""
+    if by == "carried" and run.subject.carried is None:
+        return ""
+    stacks = fold_stacks(run.subject.tree, by, run.subject.carried)
+    return flame_svg(stacks, by, escape_controls(run.subject.tree.root.span.name)) if stacks else ""

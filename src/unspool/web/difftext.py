@@ -1,0 +1,93 @@
+"""A difference of two contexts as rows of a page: what was kept folded, what was added, removed, edited, moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from unspool.replay.diff import ContextDiff
+from unspool.replay.words import WordChange
+from unspool.text import display_value
+from unspool.web.prose import Cutter
+
+__all__ = ["DiffRow", "diff_rows"]
+
+_TEXT: Final = 8_000
+_EQUAL: Final = 240  # characters of an unchanged stretch inside an edit that are shown at each end
+
+
+@dataclass
+class DiffRow:
+    """A row. `op` is keep, add, remove, edit, move, prompt, tools, param or break; words are (op, text)."""
+
+    op: str
+    label: str
+    words: list[tuple[str, str]] = field(default_factory=list)
+
+
+def diff_rows(diff: ContextDiff) -> list[DiffRow]:
+    """The rows, in the order in which providers read a prompt: settings, tools, system prompt, messages."""
+    rows = [
+        DiffRow(
+            "param", one.path, [("removed", display_value(one.before, 300)), ("added", display_value(one.after, 300))]
+        )
+        for one in diff.params
+    ]
+    tools = diff.tools
+    rows += [DiffRow("tools", "tool added", [("added", name)]) for name in tools.added]
+    rows += [DiffRow("tools", "tool removed", [("removed", name)]) for name in tools.removed]
+    for tool in tools.changed:
+        words = [
+            (op, f"{one.path}: {display_value(value, 200)} ")
+            for one in tool.changes
+            for op, value in (("removed", one.before), ("added", one.after))
+            if value is not None
+        ]
+        rows.append(DiffRow("tools", f"tool {tool.name}", words))
+    if tools.reordered:
+        rows.append(DiffRow("tools", "tools in another order"))
+    if diff.system_prompt.changed:
+        rows.append(DiffRow("prompt", "system prompt", _words(diff.prompt_words)))
+    edited = {(one.from_index, one.to_index): one for one in diff.messages.edited}
+    added, removed = iter(diff.messages.added), iter(diff.messages.removed)
+    moved = {one.to_index: one for one in diff.messages.moved}
+    cutter = Cutter(_TEXT)
+    for step in diff.script:
+        if step.op == "keep":
+            last = (step.to_index or 0) + step.count
+            rows.append(DiffRow("keep", f"{step.count} unchanged, to #{last}"))
+        elif step.op == "add":
+            rows.append(
+                DiffRow("add", f"#{(step.to_index or 0) + 1} added", [("added", _cut(next(added, ""), cutter))])
+            )
+        elif step.op == "remove":
+            label = f"#{(step.from_index or 0) + 1} removed"
+            rows.append(DiffRow("remove", label, [("removed", _cut(next(removed, ""), cutter))]))
+        elif step.op == "edit" and step.from_index is not None and step.to_index is not None:
+            one = edited.get((step.from_index, step.to_index))
+            label = f"#{step.to_index + 1} edited"
+            if one is not None:
+                label += f" ({one.role}: {', '.join(one.fields)})"
+            rows.append(DiffRow("edit", label, _words(one.words) if one is not None else []))
+        elif step.op == "move_in" and step.to_index is not None:
+            found = moved.get(step.to_index)
+            label = f"#{step.to_index + 1} moved from #{(step.from_index or 0) + 1}"
+            rows.append(DiffRow("move", label, [("equal", _cut(found.text, cutter))] if found is not None else []))
+    return rows
+
+
+def _cut(text: str, cutter: Cutter) -> str:
+    shown, left_out = cutter.cut(text)
+    return shown + (f"\n… {left_out:,} more characters" if left_out else "")
+
+
+def _words(changes: list[WordChange]) -> list[tuple[str, str]]:
+    found = []
+    for one in changes:
+        text = one.text
+        if one.op == "equal" and len(text) > 2 * _EQUAL + 40:
+            text = f"{text[:_EQUAL]}\n[… {len(text) - 2 * _EQUAL:,} characters unchanged …]\n{text[-_EQUAL:]}"
+        elif len(text) > _TEXT:
+            text = f"{text[:_TEXT]}… {len(text) - _TEXT:,} more characters"
+        found.append((str(one.op), text))
+    return found

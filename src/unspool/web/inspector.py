@@ -1,0 +1,342 @@
+"""One step in full: the context as it was sent, the answer, what ran because of it, and the exchange itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from unspool.cli import amounts
+from unspool.cli.exchanges import Exchange, exchange_of
+from unspool.durations import format_duration
+from unspool.errors import SeqNotFound
+from unspool.events import Body, HttpRequest, HttpResponse, LLMResponse, LLMResponseData, RecordEvent
+from unspool.recording.reader import RecordReader
+from unspool.text import display_value, dump_json
+from unspool.trace.names import CALL, count_of
+from unspool.trace.spans import Span
+from unspool.web.links import Links
+from unspool.web.prose import Cutter, Piece, ShownCall, ShownMessage, pieces_of, pretty, shown_calls, shown_messages
+from unspool.web.shelf import LoadedRun
+from unspool.web.steps import Readers, StepRow, neighbours, row_of
+
+__all__ = ["Answer", "Half", "StepPage", "load_step", "span_of"]
+
+_EARLIER: Final = 2_000  # characters of a message that the call before sent too
+_NEW: Final = 20_000
+_RAW_MAX: Final = 40_000  # characters of a body on the page
+_OLD_SHOWN: Final = 60  # older messages on the page
+
+
+@dataclass
+class Answer:
+    """What the model said."""
+
+    pieces: list[Piece]
+    calls: list[ShownCall]
+    reasoning: list[Piece]
+    left_out: int = 0
+    finish_reason: str = ""
+    model: str = ""
+    error: str = ""
+    partial: str = ""
+
+
+@dataclass
+class Half:
+    """A request or a response: its first line, its headers, its body as text, laid out if it is JSON."""
+
+    title: str
+    headers: list[tuple[str, str]]
+    size: str
+    text: str
+    left_out: int
+    missing: str
+    facts: list[str] = field(default_factory=list)
+
+
+@dataclass
+class StepPage:
+    """A step.
+
+    `messages` are those on the page, `unsent` how many older ones are not; `ran` the tools that ran on this answer.
+    """
+
+    run: LoadedRun
+    row: StepRow
+    record_id: str
+    seq_num: int
+    snapshot_seq: int | None
+    kind: str
+    title: str
+    facts: list[tuple[str, str]]
+    system: list[Piece]
+    system_length: int
+    tools: list[tuple[str, str, str]]
+    params: list[tuple[str, str]]
+    messages: list[ShownMessage]
+    folded: int
+    unsent: int
+    total_messages: int
+    partial: str
+    answer: Answer | None
+    given: list[Piece]
+    result: list[Piece]
+    error: str
+    ran: list[StepRow]
+    request: Half | None
+    response: Half | None
+    event_json: str
+    before: str
+    after: str
+    before_seq: int | None = None
+
+
+def span_of(run: LoadedRun, record_id: str, event: RecordEvent, exchange: Exchange) -> Span | None:
+    """The span an event belongs to."""
+    for one in (exchange.syscall, event, exchange.answer, exchange.snapshot):
+        if one is not None and (place := run.places.get((record_id, one.seq_num))) is not None:
+            return run.spans[place]
+    return None
+
+
+def load_step(
+    run: LoadedRun,
+    reader: RecordReader,
+    seq_num: int,
+    links: Links,
+    readers: Readers,
+    *,
+    report_cutter: Cutter | None = None,
+) -> StepPage:
+    """The step an event is of.
+
+    Args:
+        report_cutter: shortens every text; without it each as a page may hold of its kind.
+
+    Raises:
+        SeqNotFound: there is no such event.
+    """
+    event = reader.event(seq_num)
+    exchange = exchange_of(reader, event)
+    span = span_of(run, reader.record_id, event, exchange)
+    snapshot = exchange.snapshot
+    row = (
+        row_of(run, span, links, readers, report_cutter or Cutter(400))
+        if span is not None
+        else _bare_row(run, reader, event)
+    )
+    place = run.places.get((reader.record_id, run.seq_of(span)), 0) if span is not None else 0
+    before, after = neighbours(run, place) if span is not None else (None, None)
+    context = snapshot.context if snapshot is not None else None
+    messages: list[ShownMessage] = []
+    total = kept = 0
+    system = ""
+    if context is not None and snapshot is not None:
+        whole = reader.context_of(context) if context.messages is None else None
+        raw = list((context.messages if whole is None else whole.messages) or ())
+        total = len(raw)
+        parsed = _parsed(raw)
+        kept = _shared(reader, context.prev, parsed)
+        system = context.system_prompt or ""
+        if parsed and parsed[0].role in ("system", "developer") and parsed[0].content == system:
+            system = ""  # it stands among the messages already
+        first = max(min(kept - _OLD_SHOWN, total), 0)
+        old = shown_messages(parsed, report_cutter or Cutter(_EARLIER), new_from=kept)
+        messages = old[first:kept] + shown_messages(parsed, report_cutter or Cutter(_NEW), new_from=kept)[kept:]
+    data = exchange.syscall.syscall if exchange.syscall is not None else event.syscall
+    cutter = report_cutter or Cutter(_NEW)
+    is_model = row.kind == "llm"
+    given: list[Piece] = []
+    result: list[Piece] = []
+    if data is not None and not is_model:
+        sent = data.args.get("input", {name: value for name, value in data.args.items() if name != "path"})
+        given = _value_pieces(sent, cutter)
+        result = _value_pieces(data.result, cutter) if data.result is not None else []
+    if event.state is not None:
+        result = [Piece("text", f"{event.state.from_state} → {event.state.to_state}: {event.state.reason}")]
+    request_body = _bytes(reader, exchange.request)
+    return StepPage(
+        run=run,
+        row=row,
+        record_id=reader.record_id,
+        seq_num=event.seq_num,
+        snapshot_seq=snapshot.seq_num if snapshot is not None else None,
+        kind=row.kind,
+        title=row.name,
+        facts=_facts(row, event, exchange),
+        system=pieces_of(cutter.cut(system)[0]),
+        system_length=len(system),
+        tools=[
+            (tool.name, tool.description or "", pretty(dump_json(tool.schema)) or "")
+            for tool in (context.tools if context is not None else None) or ()
+        ],
+        params=[(key, display_value(value, 200)) for key, value in ((context.params or {}) if context else {}).items()],
+        messages=messages,
+        folded=sum(not one.is_new for one in messages),
+        unsent=total - len(messages),
+        total_messages=total,
+        partial=(context.partial or "") if context is not None else "",
+        answer=_answer(reader, exchange, cutter),
+        given=given,
+        result=result,
+        error=cutter.cut(_error(event, exchange))[0],
+        ran=_ran(run, reader.record_id, row, links, readers) if is_model and report_cutter is None else [],
+        request=_request_half(exchange.request, request_body),
+        response=_response_half(reader, exchange.response, exchange),
+        event_json=""
+        if report_cutter is not None
+        else Cutter(_RAW_MAX).cut(pretty(dump_json(reader.events().bare(reader.index_of(seq_num)))) or "")[0],
+        before=links.step(run.record_of(before), run.seq_of(before)) if before is not None else "",
+        after=links.step(run.record_of(after), run.seq_of(after)) if after is not None else "",
+        before_seq=context.prev if context is not None else None,
+    )
+
+
+def _shared(reader: RecordReader, before: int | None, messages: list[Any]) -> int:
+    """How many messages, from the first on, the call before sent too."""
+    if before is None:
+        return 0
+    try:
+        context = reader.event(before).context
+    except SeqNotFound:
+        return 0
+    old = _parsed(list(context.messages or ())) if context is not None else []
+    count = 0
+    while count < min(len(old), len(messages)) and old[count] == messages[count]:
+        count += 1
+    return count
+
+
+def _parsed(raw: list[Any]) -> list[Any]:
+    from unspool.replay.messages import parse_message
+
+    return [parse_message(one) if isinstance(one, str) else one for one in raw]
+
+
+def _bare_row(run: LoadedRun, reader: RecordReader, event: RecordEvent) -> StepRow:
+    """A row for an event that is no call: a state change, or a snapshot whose call never came."""
+    start = event.timestamp
+    name = str(event.type).replace("_", " ")
+    return StepRow(
+        kind="llm" if event.context is not None or event.llm is not None else "other",
+        name=(event.context.model if event.context is not None else None) or name,
+        href="", record_id=reader.record_id, seq_num=event.seq_num, agent="", lane=0,
+        at=f"+{format_duration(start)}", start_ns=start, duration="", duration_ns=0, critical="", status="", error="",
+        asked="", said="", tokens="", cost="", call=event.call, step=event.step, origin=event.origin or "",
+        retry=False, where=event.at or "",
+    )  # fmt: skip
+
+
+def _facts(row: StepRow, event: RecordEvent, exchange: Exchange) -> list[tuple[str, str]]:
+    data = exchange.syscall.syscall if exchange.syscall is not None else None
+    found = [
+        ("at", row.at),
+        ("took", row.duration),
+        ("first byte", format_duration(data.ttft) if data is not None and data.ttft is not None else ""),
+        ("critical path", row.critical),
+        ("tokens", row.tokens),
+        ("cost", row.cost),
+        ("call", str(row.call or "")),
+        ("step", str(row.step or "")),
+        ("event", f"#{event.seq_num}"),
+        ("agent", row.agent),
+        ("task", event.task or ""),
+        ("code", row.where),
+        ("origin", row.origin),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _error(event: RecordEvent, exchange: Exchange) -> str:
+    data = exchange.syscall.syscall if exchange.syscall is not None else event.syscall
+    answer = exchange.answer.llm if exchange.answer is not None else None
+    if data is not None and data.err:
+        kind = f"{data.error.type}: " if data.error is not None and data.error.type not in data.err else ""
+        return kind + data.err
+    if answer is not None and answer.error is not None:
+        return f"{answer.error.type}: {answer.error.message}".removesuffix(": ")
+    return ""
+
+
+def _answer(reader: RecordReader, exchange: Exchange, cutter: Cutter) -> Answer | None:
+    event = exchange.answer
+    data = event.llm if event is not None else None
+    if event is None or data is None:
+        return None
+    said: LLMResponse | LLMResponseData = data
+    if data.text is None and data.tool_calls is None:
+        said = reader.response_of(event) or data
+    text, left_out = cutter.cut(said.text or "")
+    return Answer(
+        pieces=pieces_of(text),
+        calls=shown_calls(said.tool_calls, cutter),
+        reasoning=pieces_of(cutter.cut(said.reasoning or "")[0]),
+        left_out=left_out,
+        finish_reason=data.finish_reason or "",
+        model=data.model or "",
+        error=cutter.cut(f"{data.error.type}: {data.error.message}")[0] if data.error is not None else "",
+        partial=data.partial or said.partial or "",
+    )
+
+
+def _ran(run: LoadedRun, record_id: str, row: StepRow, links: Links, readers: Readers) -> list[StepRow]:
+    """The tools that ran after this call and before the next one of its conversation."""
+    if row.call is None:
+        return []
+    found = [
+        span
+        for span in run.spans
+        if span.kind == "tool" and count_of(span, CALL) == row.call and run.record_of(span) == record_id
+    ]
+    return [row_of(run, span, links, readers, Cutter(400)) for span in found[:50]]
+
+
+def _value_pieces(value: Any, cutter: Cutter) -> list[Piece]:
+    if isinstance(value, str):
+        text, left_out = cutter.cut(value)
+        pieces = pieces_of(text)
+        return [*pieces, Piece("text", f"… {left_out:,} more characters")] if left_out else pieces
+    text = dump_json(value)
+    laid_out = pretty(text)
+    shown, left_out = cutter.cut(laid_out or text)
+    return [Piece("code", shown + (f"\n… {left_out:,} more characters" if left_out else ""), "json")]
+
+
+def _bytes(reader: RecordReader, message: HttpRequest | HttpResponse | None) -> bytes | None:
+    return reader.body(message.body) if message is not None and message.body is not None else None
+
+
+def _request_half(request: HttpRequest | None, body: bytes | None) -> Half | None:
+    if request is None:
+        return None
+    return _half(f"{request.method or ''} {request.url or ''}", request.headers, request.body, body, [])
+
+
+def _response_half(reader: RecordReader, response: HttpResponse | None, exchange: Exchange) -> Half | None:
+    if response is None:
+        return None
+    facts = []
+    if response.chunks:
+        facts.append(f"in {amounts.counted(len(response.chunks) // 2, 'piece')}")
+    if not response.complete:
+        facts.append(f"ended early: {response.ended or 'unknown reason'}")
+    title = f"{response.status} {response.reason or ''}".strip()
+    return _half(title, response.headers, response.body, _bytes(reader, response), facts)
+
+
+def _half(
+    title: str, headers: list[tuple[str, str]] | None, body: Body | None, raw: bytes | None, facts: list[str]
+) -> Half:
+    text = ""
+    missing = ""
+    if body is not None and body.size and raw is None:
+        missing = body.missing or "pieces of it are missing or damaged"
+    if raw is not None:
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            missing = "not text; the exact bytes are behind the link"
+    laid_out = pretty(text) if len(text) < _RAW_MAX else None
+    shown, left_out = Cutter(_RAW_MAX).cut(laid_out or text)
+    size = amounts.bytes_text(body.size) if body is not None else "no body"
+    return Half(title, [*(headers or [])], size, shown, left_out, missing, facts)

@@ -1,0 +1,152 @@
+// Keys, copying and live refresh. Everything works without this file, by links and forms.
+"use strict";
+(() => {
+  const all = (selector) => [...document.querySelectorAll(selector)];
+  const typing = (target) => target.closest("input[type=search], input[type=text], textarea, select, [contenteditable]");
+  let pending = "";
+
+  // --- rows ---
+  const visible = (row) => row.offsetParent !== null;
+  const rows = () => all("[data-row]").filter(visible);
+  const current = () => document.querySelector("[data-row].selected");
+  function select(row) {
+    if (!row) return;
+    current()?.classList.remove("selected");
+    row.classList.add("selected");
+    row.scrollIntoView({ block: "nearest" });
+  }
+  function move(by, wanted = () => true) {
+    const list = rows().filter((row) => wanted(row) || row === current());
+    const at = list.indexOf(current());
+    const next = at < 0 ? (by > 0 ? 0 : list.length - 1) : Math.min(Math.max(at + by, 0), list.length - 1);
+    select(list[next]);
+  }
+  function open(row) {
+    const href = row?.dataset.href;
+    if (href) location.assign(href);
+  }
+  function follow(selector) {
+    const link = document.querySelector(selector);
+    if (link) link.click();
+    return Boolean(link);
+  }
+
+  // --- choosing two runs ---
+  const boxes = () => all("input[name=pick]");
+  function chosen(box) {
+    const on = boxes().filter((one) => one.checked);
+    if (on.length > 2) on.find((one) => one !== box).checked = false;
+  }
+
+  const help = document.getElementById("help");
+  function unfold() {
+    const list = all("main details");
+    const shut = list.some((one) => !one.open);
+    for (const one of list) one.open = shut;
+  }
+
+  const keys = {
+    j: () => move(1), k: () => move(-1), ArrowDown: null, ArrowUp: null,
+    Enter: () => open(current()), o: () => open(current()),
+    e: () => move(1, (row) => "error" in row.dataset),
+    x: () => { const box = current()?.querySelector("input[name=pick]"); if (box) { box.checked = !box.checked; chosen(box); } },
+    c: () => document.getElementById("compare")?.click(),
+    n: () => follow("[data-key=n]"), p: () => follow("[data-key=p]"),
+    "/": () => { const field = document.getElementById("search"); field?.focus(); field?.select(); },
+    u: () => follow("[data-key=u]") || follow(".brand"),
+    a: unfold, G: () => select(rows().at(-1)),
+    "?": () => (help?.open ? help.close() : help?.showModal()),
+  };
+  const going = { r: () => follow(".brand"), g: () => select(rows()[0]) };
+
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Escape") { document.activeElement?.blur(); pending = ""; return; }
+    if (typing(event.target)) return;
+    if (event.key === "Enter" && event.target.closest("a, button, summary, input")) return;
+    let action;
+    if (pending === "g") {
+      pending = "";
+      action = going[event.key] ?? (() => follow(`[data-go="${CSS.escape(event.key)}"]`));
+    } else if (event.key === "g") {
+      pending = "g";
+      event.preventDefault();
+      return;
+    } else {
+      action = Object.hasOwn(keys, event.key) ? keys[event.key] : undefined;
+    }
+    if (action) { event.preventDefault(); action(); }
+  });
+
+  document.addEventListener("click", (event) => {
+    const copy = event.target.closest("[data-copy]");
+    if (copy) {
+      const text = document.getElementById(copy.dataset.copy)?.textContent ?? "";
+      navigator.clipboard?.writeText(text).then(() => { copy.textContent = "Copied"; }, () => { copy.textContent = "Select and copy by hand"; });
+      return;
+    }
+    const fetched = event.target.closest("[data-fetch]");
+    if (fetched) {
+      fetch(fetched.dataset.fetch).then((answer) => (answer.ok ? answer.text() : Promise.reject()))
+        .then((text) => navigator.clipboard.writeText(text))
+        .then(() => { fetched.textContent = "Copied"; }, () => location.assign(fetched.dataset.fetch));
+      return;
+    }
+    if (event.target.closest("#helpbutton")) { help?.showModal(); return; }
+    const row = event.target.closest("tr[data-row]");
+    if (row && !event.target.closest("a, button, input, summary, label") && !String(getSelection())) { select(row); open(row); }
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("input[name=pick]")) chosen(event.target);
+    else if (event.target.matches(".filters select, .filters input[type=checkbox]")) event.target.form.requestSubmit();
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.target.id === "pick" && boxes().filter((one) => one.checked).length !== 2) {
+      event.preventDefault();
+      document.getElementById("compare").textContent = "Choose two runs first (x), then compare (c)";
+    }
+  });
+
+  // A link to a message inside a folded one opens it.
+  function reveal() {
+    const target = location.hash && document.getElementById(location.hash.slice(1));
+    for (let one = target; one; one = one.parentElement?.closest("details")) if (one.tagName === "DETAILS") one.open = true;
+    target?.scrollIntoView({ block: "start" });
+  }
+  addEventListener("hashchange", reveal);
+  if (location.hash) reveal();
+
+  // --- live: when the files have grown, fetch this page again and put its parts in place ---
+  const address = document.body.dataset.live;
+  if (address && "EventSource" in window && location.protocol !== "file:") {
+    const badge = document.getElementById("livebadge");
+    let busy = false;
+    let again = false;
+    async function refresh() {
+      if (busy) { again = true; return; }
+      busy = true;
+      try {
+        const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+        if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      } catch { /* the server is gone; EventSource says so */ }
+      busy = false;
+      if (again) { again = false; setTimeout(refresh, 200); }
+    }
+    function put(page) {
+      if (typing(document.activeElement ?? document.body)) return;
+      const at = rows().indexOf(current());
+      const picked = new Set(boxes().filter((one) => one.checked).map((one) => one.value));
+      for (const part of all("[data-swap]")) {
+        const fresh = page.getElementById(part.id);
+        if (fresh) part.replaceWith(fresh);
+      }
+      for (const box of boxes()) box.checked = picked.has(box.value);
+      if (at >= 0) rows()[at]?.classList.add("selected");
+      if (!page.body.dataset.live) { source.close(); badge.hidden = true; }
+    }
+    const source = new EventSource(address);
+    source.addEventListener("ready", () => { badge.hidden = false; });
+    source.addEventListener("grew", refresh);
+    source.addEventListener("error", () => { badge.hidden = true; });
+  }
+})();
