@@ -9,6 +9,7 @@ NAMES = (
     *("write_event", "loop", "open_million", "startup", "blame", "whowhen", "growth", "temperature"),
     *("tokens", "profile_speed"),
     *("context_diff", "diff_runs", "rerun"),
+    *("otlp_import", "otlp_endpoint"),
 )
 
 

@@ -23,18 +23,27 @@ MODULES = (
 
 
 def cli_reference() -> str:
-    """Every command's --help, in the order of the table of commands."""
+    """Every command's --help, also of those inside another, in the order of the table of commands."""
     from unspool.cli.main import cli
 
     out = ["# Command line", "", "Generated from the code by `make docs`. Do not edit.", ""]
     root = click.Context(cli, info_name="unspool", terminal_width=100, max_content_width=100)
     out += ["```text", cli.get_help(root).rstrip(), "```", ""]
-    for name in cli.list_commands(root):
-        command = cli.get_command(root, name)
-        assert command is not None
-        context = click.Context(command, info_name=name, parent=root, terminal_width=100, max_content_width=100)
-        out += [f"## unspool {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+    out += _commands(cli, root, 2)
     return "\n".join(out)
+
+
+def _commands(group: click.Group, parent: click.Context, level: int) -> list[str]:
+    """The --help of each command of a group; the commands of a group in it follow it, a heading deeper."""
+    out = []
+    for name in group.list_commands(parent):
+        command = group.get_command(parent, name)
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+        out += [f"{'#' * level} {context.command_path}", "", "```text", command.get_help(context).rstrip(), "```", ""]
+        if isinstance(command, click.Group):
+            out += _commands(command, context, level + 1)
+    return out
 
 
 def api_reference() -> str:

@@ -1,4 +1,4 @@
-"""`unspool serve` takes what real OpenTelemetry exporters and instrumentations send; `run --otlp` and `export` send it."""
+"""`unspool serve` takes what real OpenTelemetry exporters and instrumentations send; `run --otlp` sends it."""
 
 from __future__ import annotations
 

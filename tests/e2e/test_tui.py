@@ -78,7 +78,7 @@ class Terminal:
     def resize(self, size: tuple[int, int]) -> None:
         self._run("resize-window", "-t", "unspool", "-x", str(size[0]), "-y", str(size[1]))
 
-    def wait(self, shown: str | Callable[[str], bool], seconds: float = 60) -> str:
+    def wait(self, shown: str | Callable[[str], bool], seconds: float = 30) -> str:
         """The screen once it shows what is waited for."""
         fits = shown if callable(shown) else lambda text: shown in text
         end = time.monotonic() + seconds
@@ -141,8 +141,8 @@ def test_the_debugger_steps_searches_and_shows_each_pane(
     terminal.type("2")
     terminal.wait(lambda screen: "[2 exchange]" in screen and "answer #004" in screen)
     terminal.type("e")
-    failed = terminal.wait(lambda screen: re.search("^►.*✗tool", screen, re.MULTILINE) is not None)
-    assert "\\x1b[2Jword-1" in failed  # written out, not obeyed
+    terminal.wait(lambda screen: re.search("^►.*✗tool", screen, re.MULTILINE) is not None)
+    terminal.wait("\\x1b[2Jword-1")  # written out, not obeyed
     terminal.type("3")
     terminal.wait(lambda screen: "Context Diff" in screen and "(+2)" in screen)
     terminal.type("4")
@@ -195,7 +195,6 @@ def test_a_fork_is_edited_run_and_opened_beside_its_parent(recorded: None, termi
     terminal.type("/")
     terminal.type("-l", "Turn the other way")
     terminal.type("Enter")
-    terminal.wait(lambda screen: "Turn the other way" in screen and "►" in screen)
     terminal.type("q")
     terminal.wait(lambda screen: "fork of" not in screen and "call 2" in screen)
 
@@ -205,9 +204,9 @@ def test_line_mode_is_there_on_request_and_without_textual(recorded: None, termi
     terminal.open(
         f"{UNSPOOL} replay --line last; {shlex.quote(sys.executable)} -c {shlex.quote(without)} replay last", (100, 30)
     )
-    terminal.wait("replay> ")
+    terminal.wait("replay>")
     terminal.type("quit", "Enter")
-    terminal.wait(lambda screen: "pip install 'unspool[tui]'" in screen and screen.count("replay> ") == 2)
+    terminal.wait(lambda screen: "pip install 'unspool[tui]'" in screen and screen.count("replay>") == 2)
 
 
 def test_a_hundred_thousand_events_open_at_their_end(env: dict[str, str], terminal: Terminal) -> None:

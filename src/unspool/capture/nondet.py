@@ -38,7 +38,7 @@ _LINES_MAX = (
     200_000  # a loop that polls the clock must not fill the disk; draws beyond are real in a rerun, and reported
 )
 _TRANSPORT = re.compile(
-    r"[\\/](?:httpx2?|httpcore2?|h11|h2|urllib3|aiohttp|requests|anyio|certifi|websockets|botocore|grpc|opentelemetry)[\\/]"
+    r"[\\/](?:httpx2?|httpcore2?|h11|h2|urllib3|aiohttp|requests|anyio|trio|certifi|websockets|botocore|grpc|opentelemetry)[\\/]"
     # The SDKs' own HTTP layer: idempotency keys and retry jitter, which no request body holds.
     r"|[\\/]_base_client\.py$"
 )

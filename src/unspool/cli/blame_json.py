@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from unspool.cli.subjects import Subject
+from unspool.cli.suspects import suspects_json
 from unspool.trace.carried import CarriedCost
 from unspool.trace.errors_chain import error_message
 from unspool.trace.repeats import Loop, Retry
@@ -29,6 +30,7 @@ def blame_json(subject: Subject, report: TraceReport) -> dict[str, Any]:
     document["loops"] = [_loop(one, subject) for one in report.loops]
     document["unfinished"] = [_span(one, subject) for one in report.unfinished]
     document["handled"] = [_span(one.root_cause, subject) for one in report.handled]
+    document["suspects"] = suspects_json(subject)
     document["notes"] = [*report.tree.notes, *subject.skipped]
     return document
 

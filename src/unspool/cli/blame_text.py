@@ -10,6 +10,7 @@ from unspool.cli import amounts
 from unspool.cli.causes import cause_lines
 from unspool.cli.findings import findings
 from unspool.cli.subjects import Subject
+from unspool.cli.suspects import suspect_lines
 from unspool.cli.table import Column, format_table
 from unspool.cli.terminal import bold
 from unspool.durations import format_duration
@@ -45,6 +46,7 @@ def blame_text(subject: Subject, report: TraceReport, by: str | None, look: Look
         lines += ["", *findings(report, look.color, look.width)]
     if by in (None, "errors"):
         lines += cause_lines(subject, report, color=look.color, width=look.width, everything=by == "errors")
+        lines += suspect_lines(subject, report, color=look.color, width=look.width, asked=by == "errors")
     if by in (None, "time"):
         lines += ["", *_time(subject, report, look)]
     if by == "time":

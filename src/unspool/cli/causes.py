@@ -86,9 +86,10 @@ def _unfinished(subject: Subject, report: TraceReport, limit: int, color: bool) 
     title = "Still running" if alive else "Never ended: the process was killed here"
     lines = [bold(title, color)]
     until = report.tree.metadata.end_time_ns
+    known = {one.agent.pid for one in subject.recorded.processes if one.reader.metadata.end_time is not None}
     for span in spans[:limit]:
         lasted = format_duration((span.end_time_ns or until) - span.start_time_ns)
-        open_for = f"for {lasted}" if alive else f"for at least {lasted}"
+        open_for = f"for {lasted}" if not span.end_time_ns or span.pid in known else f"for at least {lasted}"
         lines.append(f"  ◌ {what_of(span)}, {open_for}")
         if place := _place(subject, span):
             lines.append(dim(f"      {place}", color))

@@ -26,9 +26,16 @@ __all__ = ["import_"]
     help="The format of the files.  [default: that of each by its content]",
 )
 @click.option("--again", is_flag=True, help="Import what is in the store already once more.")
+@click.option(
+    "--recordings",
+    is_flag=True,
+    help="Of OpenTelemetry spans that carry messages make recordings too: for diff, replay.",
+)
 @store_option
 @json_option
-def import_(files: tuple[Path, ...], *, format_name: str | None, again: bool, store: str | None, as_json: bool) -> None:
+def import_(
+    files: tuple[Path, ...], *, format_name: str | None, again: bool, recordings: bool, store: str | None, as_json: bool
+) -> None:
     """Import runs that other tools recorded.
 
     Session files (Claude Code, Codex), cassettes, Langfuse exports and benchmark runs become recordings; OpenTelemetry
@@ -40,7 +47,7 @@ def import_(files: tuple[Path, ...], *, format_name: str | None, again: bool, st
         unspool import trace.json spans.pb
         unspool import cassettes/test_agent.yaml
     """
-    results = import_paths(files, find_store(store), format_name=format_name, again=again)
+    results = import_paths(files, find_store(store), format_name=format_name, again=again, recordings=recordings)
     if as_json:
         put(dump_json({"imported": [result_as_json(result) for result in results]}))
     else:

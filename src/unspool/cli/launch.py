@@ -11,13 +11,16 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import msgspec
 
+from unspool.cli.deaths import Deaths
 from unspool.cli.follow import pid_in
 from unspool.cli.terminal import note
 from unspool.errors import CorruptRecording, StoreError, UsageError
@@ -30,6 +33,8 @@ __all__ = ["AUDIT_KINDS", "Launch", "audit_kinds"]
 
 AUDIT_KINDS: Final = ("file", "process", "net")
 _SYNC_S: Final = 1.0
+_LOOK_S: Final = 0.1  # for processes that are new
+_FRESH_NS: Final = 1_000_000_000
 # A terminal sends these to the command too, because it is in our process group: passing them on would double them.
 _FROM_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT)
 _FORWARDED: Final = (*_FROM_TERMINAL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -124,6 +129,8 @@ class Launch:
         self._ended: dict[str, RecordMetadata] = {}
         self._synced: dict[Path, int] = {}
         self._lock = threading.Lock()
+        self._deaths = Deaths()
+        self._looked_at = 0
 
     # --- the command -------------------------------------------------------------------------------------------------
 
@@ -144,18 +151,19 @@ class Launch:
         Raises:
             UsageError: it cannot be executed.
         """
-        stop = threading.Event()
         with _Signals() as signals:
             self.start()
             assert self.process is not None
             signals.pass_to(self.process)
-            syncer = threading.Thread(target=self._sync_until, args=(stop,), name="unspool-sync", daemon=True)
+            stopped, stop = os.pipe()
+            syncer = threading.Thread(target=self._sync_until, args=(stopped,), name="unspool-sync", daemon=True)
             syncer.start()
             code = signals.wait(self.process)
+            ended = datetime.now(UTC)
             self.signals = signals.received
-        stop.set()
+        os.close(stop)
         syncer.join(timeout=5)
-        self._note_exit(code)
+        self._note_exit(code, ended)
         return code if code >= 0 else 128 - code
 
     # --- what it recorded --------------------------------------------------------------------------------------------
@@ -191,11 +199,29 @@ class Launch:
             self._ended[name] = metadata
         return metadata
 
-    def _sync_until(self, stop: threading.Event) -> None:
-        """Have the disk keep up, from outside the agent."""
-        while not stop.wait(_SYNC_S):
-            self._sync()
+    def _sync_until(self, stopped: int) -> None:
+        """Have the disk keep up, from outside the agent, and see who dies; until the descriptor's other end closes."""
+        synced = time.monotonic()
+        while not self._deaths.wait(_LOOK_S, stopped):
+            if self._has_new():
+                self._deaths.watch(self.records())
+            if time.monotonic() - synced >= _SYNC_S:
+                self._sync()
+                synced = time.monotonic()
         self._sync()
+        self._deaths.close()
+        os.close(stopped)
+
+    def _has_new(self) -> bool:
+        """Whether recordings may have begun since the last look."""
+        try:
+            changed = self.store.records.stat().st_mtime_ns
+        except OSError:  # not there yet, or removed under the running agent
+            return False
+        # A folder is there before its metadata; and clocks of file systems are coarse.
+        is_new = changed != self._looked_at or time.time_ns() - changed < _FRESH_NS
+        self._looked_at = changed
+        return is_new
 
     def _sync(self) -> None:
         for metadata in self.records():
@@ -215,20 +241,29 @@ class Launch:
             os.close(fd)
         self._synced[path] = size
 
-    def _note_exit(self, code: int) -> None:
-        """Write the exit code into the metadata of the process that was started (not of sub-agents inside it)."""
+    def _note_exit(self, code: int, ended: datetime) -> None:
+        """Write down what a process that was killed could not: when it ended. Of the first one also the exit code.
+
+        The status of such a recording stays `interrupted`. Of sub-agents inside a process there is no exit code of
+        their own; nor is that of another process than the one we started to be had.
+        """
         assert self.process is not None
-        os_pid = self.process.pid
+        deaths = {**self._deaths.times, self.process.pid: ended}
+        is_first = True
         for metadata in self.records():
-            if metadata.os_pid == os_pid and metadata.status is not RecordStatus.RECORDING:
-                shell_code = code if code >= 0 else 128 - code
-                changed = msgspec.structs.replace(metadata, exit_code=shell_code)
-                with contextlib.suppress(
-                    OSError, CorruptRecording
-                ):  # read-only or full: the recording is whole without
-                    write_metadata(self.store.records / metadata.record_id, changed, durable=True)
-                    self._ended[metadata.record_id] = changed
-                return
+            if metadata.status is RecordStatus.RECORDING or metadata.os_pid is None:
+                continue
+            changed = metadata
+            if metadata.os_pid == self.process.pid and is_first:
+                is_first = False
+                changed = msgspec.structs.replace(changed, exit_code=code if code >= 0 else 128 - code)
+            if metadata.status is RecordStatus.INTERRUPTED and metadata.end_time is None:
+                changed = msgspec.structs.replace(changed, end_time=deaths.get(metadata.os_pid))
+            if changed == metadata:
+                continue
+            with contextlib.suppress(OSError, CorruptRecording):  # read-only or full: the recording is whole without
+                write_metadata(self.store.records / metadata.record_id, changed, durable=True)
+                self._ended[metadata.record_id] = changed
 
 
 class _Signals:

@@ -84,9 +84,21 @@ def _who(store: Store, reader: RecordReader) -> list[tuple[str, str]]:
         ("Command", show_text(shlex.join(metadata.command or []))),
         ("Directory", show_text(metadata.cwd or "")),
         ("Made by", ", ".join(filter(None, versions))),
+        ("Imported", _imported(metadata)),
         ("Trace", show_text(metadata.trace_id or "")),
         ("Folder", f"{show_text(str(reader.record_dir))} ({amounts.bytes_text(size_of(reader.record_dir))})"),
     ]  # fmt: skip
+
+
+def _imported(metadata: RecordMetadata) -> str:
+    """The file a run was imported from, and what that file does not have."""
+    origin = metadata.extra.get("imported")
+    if not isinstance(origin, dict):
+        return ""
+    missing = origin.get("missing")
+    words = ", ".join(str(word) for word in missing) if isinstance(missing, list) else ""
+    said = f"{origin.get('format', 'unknown')}, from {origin.get('source', 'unknown')}"
+    return show_text(said) + (f"\n             not in the file: {show_text(words)}" if words else "")
 
 
 def _on(metadata: RecordMetadata) -> str:

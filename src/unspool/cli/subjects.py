@@ -19,6 +19,7 @@ from unspool.trace.carried import CarriedCost, carried_cost
 from unspool.trace.from_recording import RecordedTrace, recorded_trace
 from unspool.trace.joining import join_outside
 from unspool.trace.own import hang_below_remote
+from unspool.trace.rates import price_spans
 from unspool.trace.report import TraceReport, report_on
 from unspool.trace.spans import Span
 from unspool.trace.storage import SpanReader
@@ -82,6 +83,7 @@ def subject_of(store: Store, text: str, prices: Prices, *, messages: bool = True
                 continue
             readers.append(stack.enter_context(reader))
         recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
+        price_spans(extra, prices)
         spans = join_outside(recorded.spans, extra)
         if extra:
             hang_below_remote(spans)

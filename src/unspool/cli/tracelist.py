@@ -14,6 +14,7 @@ from unspool.store import Store
 from unspool.trace.from_recording import recorded_trace
 from unspool.trace.joining import join_outside
 from unspool.trace.own import hang_below_remote
+from unspool.trace.rates import price_spans
 from unspool.trace.spans import Span, instant_ms
 from unspool.trace.storage import SpanReader
 from unspool.trace.tree import SpanTree, build_span_tree
@@ -78,6 +79,7 @@ def _row(store: Store, found: _Found, extra: list[Span], prices: Prices) -> Trac
             with contextlib.suppress(CorruptRecording):
                 readers.append(stack.enter_context(RecordReader(store.records / metadata.record_id, live=True)))
         recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
+    price_spans(extra, prices)
     spans = join_outside(recorded.spans, extra)
     if extra:
         hang_below_remote(spans)

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from unspool.providers.wire import as_object, decode_json
 from unspool.trace import names
 from unspool.trace.names import value_digest
 
@@ -120,6 +121,8 @@ def _model_call(attributes: dict[str, Any], meaning: Meaning) -> None:
     added = meaning.added
     for name, sources in _TEXTS:
         _first_text(attributes, added, name, sources)
+    if names.REQUEST_MODEL not in attributes and names.REQUEST_MODEL not in added:
+        _model_in_parameters(attributes, added)
     counts: dict[str, int] = {}
     for name, sources in _COUNTS:
         count = _count(attributes.get(name))
@@ -141,6 +144,18 @@ def _model_call(attributes: dict[str, Any], meaning: Meaning) -> None:
     cost = next((attributes[name] for name in _COSTS if name in attributes), None)
     if isinstance(cost, int | float) and not isinstance(cost, bool) and cost >= 0:
         meaning.cost_usd = float(cost)
+
+
+def _model_in_parameters(attributes: dict[str, Any], added: dict[str, Any]) -> None:
+    """OpenInference names the model when there is an answer; of a call that failed its parameters tell."""
+    parameters = attributes.get("llm.invocation_parameters")
+    if type(parameters) is str and '"model"' in parameters:
+        try:
+            model = as_object(decode_json(parameters)).get("model")
+        except ValueError:
+            return
+        if type(model) is str and model:
+            added[names.REQUEST_MODEL] = model
 
 
 def _put(attributes: dict[str, Any], meaning: Meaning, name: str, value: Any) -> None:

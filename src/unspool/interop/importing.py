@@ -19,12 +19,14 @@ from unspool.interop.otlp_json import read_json
 from unspool.interop.otlp_proto import read_proto
 from unspool.interop.reference import copy_recording, recordings_in
 from unspool.interop.sources import ImportFault, Source, read_source
+from unspool.interop.spans_run import run_of_spans
 from unspool.interop.writing import WrittenProcess, origin_fields, write_run
 from unspool.providers.wire import as_object, as_text
 from unspool.recording.address import newest_first
 from unspool.store import Store
 from unspool.trace.quiet import gc_paused
 from unspool.trace.storage import SpanReader
+from unspool.trace.tree import unique_spans
 
 __all__ = ["Imported", "import_paths", "result_as_json"]
 
@@ -68,13 +70,19 @@ class Imported(Struct):
 
 
 def import_paths(
-    paths: Iterable[Path], store: Store, *, format_name: str | None = None, again: bool = False
+    paths: Iterable[Path],
+    store: Store,
+    *,
+    format_name: str | None = None,
+    again: bool = False,
+    recordings: bool = False,
 ) -> list[Imported]:
     """Import files and folders; one that fails keeps no other from being imported.
 
     Args:
         format_name: one of `FORMATS`; by default that of each file by its content.
         again: import what is in the store already once more.
+        recordings: make recordings of traces too, where their model calls carry messages.
 
     Raises:
         StoreError: the store cannot be written at all.
@@ -95,6 +103,8 @@ def import_paths(
                 sessions.append(source)
                 continue
             _import(source, result, store, known, again)
+            if recordings and result.format == "otlp":
+                _record(source, result, store, known)
         except UnspoolError as exc:
             result.failed = not result.records and not result.traces
             result.problems.append(str(exc))
@@ -223,6 +233,21 @@ def _messages(source: Source) -> Iterable[Received]:
                 source.problems.append(f"line {number}: {exc}{torn}")
     if not good:
         source.problems.insert(0, whole_fault)
+
+
+def _record(source: Source, result: Imported, store: Store, known: dict[str, list[str]]) -> None:
+    """Make recordings of the traces of a file, as whole as they are in the store."""
+    if source.sha256 in known:
+        result.already += known[source.sha256]
+        return
+    reader = SpanReader(store.traces)
+    for trace_id in dict.fromkeys((*result.traces, *result.already)):
+        run = run_of_spans(unique_spans(reader.read_trace(trace_id))[0])
+        if run is None:
+            result.notes.append(f"trace {trace_id}: its model calls carry no messages, so there is no recording of it")
+        else:
+            origin = origin_fields(str(source.path), "otlp", source.sha256)
+            result.records += write_run(run, store, origin)
 
 
 # --- sessions of Claude Code -----------------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ from unspool.serving.plan import Offer
 
 __all__ = ["Turn", "Turns"]
 
-_PATIENCE_S: Final = 1.0  # or as long as the answer took when it was recorded
+# In which nothing at all has moved, or as long as the answer took when it was recorded. Paid once by a program that
+# has changed; a loaded machine stalls for longer than a second.
+_PATIENCE_S: Final = 3.0
 
 
 class Turns:
@@ -41,12 +43,14 @@ class Turns:
         self._queue: list[tuple[int, int, Turn]] = []
         self._waking: Turn | None = None
         self._given_up = False
+        self._moves = 0  # requests that came and turns that were taken
 
     def arrive(self, offer: Offer) -> Turn | None:
         """The request of this exchange has come; its turn to wait for, None if it is now."""
         if self._given_up:
             return None
         with self._lock:
+            self._moves += 1
             if not self._queue and self._waking is None and self._may_be_given(offer):
                 return None
             turn = Turn(self, offer)
@@ -71,6 +75,7 @@ class Turns:
     def leave(self, turn: Turn) -> None:
         """A turn is being taken, or will not be: the next may be called."""
         with self._lock:
+            self._moves += 1
             if self._waking is turn:
                 self._waking = None
             else:
@@ -117,8 +122,14 @@ class Turn:
     def wait(self) -> None:
         """Block this thread until it is its turn."""
         event = threading.Event()
-        if self._wakes(event.set) and not event.wait(_patience_s(self.offer)):
-            self._turns.time_out()
+        if self._wakes(event.set):
+            moves = -1
+            while moves != self._turns._moves:
+                moves = self._turns._moves
+                if event.wait(_patience_s(self.offer)):
+                    break
+            else:
+                self._turns.time_out()
         self._turns.leave(self)
 
     async def async_wait(self) -> None:
@@ -134,9 +145,15 @@ class Turn:
                 return
             event = asyncio.Event()
             if self._wakes(lambda: loop.call_soon_threadsafe(event.set)):
-                try:
-                    await asyncio.wait_for(event.wait(), _patience_s(self.offer))
-                except TimeoutError:
+                moves = -1
+                while moves != self._turns._moves:
+                    moves = self._turns._moves
+                    try:
+                        await asyncio.wait_for(event.wait(), _patience_s(self.offer))
+                    except TimeoutError:
+                        continue
+                    break
+                else:
                     self._turns.time_out()
         finally:
             self._turns.leave(self)

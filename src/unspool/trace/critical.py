@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from operator import itemgetter
+from typing import Final
 
 from msgspec import Struct
 
@@ -18,6 +19,9 @@ from unspool.trace.spans import Span, interval_of
 from unspool.trace.tree import SpanNode
 
 __all__ = ["CriticalSegment", "critical_path", "in_start_order"]
+
+_MANY: Final = 1000  # children of one span that do not fit into fast memory
+_end = itemgetter(0)
 
 
 class CriticalSegment(Struct):
@@ -91,12 +95,13 @@ def critical_path(
 class _Frame:
     """A span on the path while time runs backwards through it, from `point` to `start`."""
 
-    __slots__ = ("candidates", "later", "node", "point", "start")
+    __slots__ = ("candidates", "in_order", "later", "node", "point", "start")
 
     def __init__(self, node: SpanNode, start: int, end: int, open_until_ns: int) -> None:
         self.node, self.start, self.point = node, start, end
         self.later: SpanNode | None = None
         self.candidates: list[tuple[int, int, SpanNode]] = []
+        self.in_order = True  # the candidates, by their end
         children = node.children
         if not children:
             return
@@ -104,7 +109,9 @@ class _Frame:
         if candidates is None:  # a tree made by hand
             candidates = self._candidates(in_start_order(children), open_until_ns, check=False) or []
         self.candidates = candidates
-        self.candidates.sort(key=itemgetter(0))
+        self.in_order = len(candidates) <= _MANY
+        if self.in_order:
+            candidates.sort(key=_end)
 
     def _candidates(
         self, children: list[SpanNode], open_until_ns: int, *, check: bool
@@ -136,6 +143,15 @@ class _Frame:
 
     def step_back(self) -> tuple[int, int, SpanNode] | None:
         """The child that finished last at or before `point`; those that were still running then are out for good."""
+        if not self.in_order:
+            # Of many that overlap each step back drops most: looking for the last takes less than sorting them all.
+            left = [one for one in self.candidates if one[0] <= self.point]
+            has_shrunk = 2 * len(left) <= len(self.candidates)
+            self.candidates = left
+            if has_shrunk or self.later is None:
+                return max(reversed(left), key=_end, default=None)
+            left.sort(key=_end)
+            self.in_order = True
         while self.candidates:
             found = self.candidates.pop()
             if found[0] <= self.point:

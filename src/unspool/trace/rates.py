@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 from msgspec import Struct
 
-from unspool.trace.names import MODEL, ORIGIN, PROVIDER, REQUEST_MODEL, text_of
+from unspool.trace.names import (
+    CACHE_WRITE,
+    CACHED,
+    INPUT,
+    MODEL,
+    ORIGIN,
+    OUTPUT,
+    PROVIDER,
+    REQUEST_MODEL,
+    count_of,
+    text_of,
+)
 from unspool.trace.spans import Span
 
-__all__ = ["PriceList", "Rates", "rates_of"]
+__all__ = ["PriceList", "Rates", "price_spans", "rates_of"]
 
 _NOT_SENT: Final = ("served", "edited")  # answers that came from a recording or from a person, and cost nothing
 
@@ -65,3 +77,14 @@ def rates_of(span: Span, prices: PriceList, input_tokens: int) -> Rates | None:
         if model and (rates := prices(vendor, model, span.start_time_ns, input_tokens)) is not None:
             return rates
     return None
+
+
+def price_spans(spans: Iterable[Span], prices: PriceList) -> None:
+    """Give a cost to model calls that came without one, where their counts and the prices are known, in place."""
+    for span in spans:
+        if span.kind != "llm" or span.cost_usd is not None or not span.tokens_used:
+            continue
+        read, written = count_of(span, INPUT), count_of(span, OUTPUT)
+        rates = rates_of(span, prices, read) if read is not None else None
+        if rates is not None and read is not None and written is not None:
+            span.cost_usd = rates.cost(read, written, count_of(span, CACHED) or 0, count_of(span, CACHE_WRITE) or 0)

@@ -28,12 +28,15 @@ _REST_ON: Final = 2  # terms taken over that make a step rest on an earlier one
 class Turn(Struct):
     """One step: who spoke, what was said, and whether it is somebody's decision or what the world gave back.
 
-    `given`: a task, a tool's output, a person: it can be wrong, but it is nobody's mistake in the run.
+    `given`: a task, a tool's output, a person: it can be wrong, but it is nobody's mistake in the run. `failed` is
+    known of tools that were recorded; otherwise the words tell of trouble. `asks` names the tools it calls.
     """
 
     speaker: str
     text: str
     given: bool = False
+    failed: bool = False
+    asks: list[str] = []
 
 
 class Suspect(Struct):
@@ -66,7 +69,8 @@ def suspects(turns: Sequence[Turn]) -> list[Suspect]:
             if spread[word] <= common and first[word] < at:
                 taken[first[word]] = taken.get(first[word], 0) + 1
         rests[at] = {source for source, shared in taken.items() if shared >= _REST_ON}
-    heirs = _heirs(rests)
+    masks = _heirs(rests)
+    heirs = [mask.bit_count() for mask in masks]
     final = max((at for at, turn in enumerate(turns) if len(terms[at]) > 2 and not turn.given), default=count - 1)
     found = []
     for at, turn in enumerate(turns):
@@ -74,18 +78,18 @@ def suspects(turns: Sequence[Turn]) -> list[Suspect]:
             continue
         later = count - at - 1
         new = [word for word in terms[at] if first[word] == at and spread[word] > 1]
-        reach = len(heirs[at]) / later if later else 0.0
-        in_trouble = [near for near in range(at, min(at + 2, count)) if _TROUBLE.search(turns[near].text)]
+        reach = heirs[at] / later if later else 0.0
+        in_trouble = [near for near in range(at, min(at + 2, count)) if _is_trouble(turns[near])]
         reasons = []
         score = reach
         if heirs[at]:
-            reasons.append(f"{len(heirs[at])} of {later} later steps rest on it")
-        if final in heirs[at]:
+            reasons.append(f"{heirs[at]} of {later} later steps rest on it")
+        if masks[at] >> final & 1:
             score += 0.5
             reasons.append("the last answer does")
         if new:
             score += min(len(new) / 20, 0.5)
-            reasons.append(f"{len(new)} things it brought in come back later")
+            reasons.append(f"{_counted(len(new))} it brought in later")
         if in_trouble:
             score += 0.4
             reasons.append("trouble " + ("in it" if at in in_trouble else "right after it"))
@@ -95,11 +99,18 @@ def suspects(turns: Sequence[Turn]) -> list[Suspect]:
     return sorted(found, key=lambda one: (-one.score, one.step))
 
 
-def _heirs(rests: list[set[int]]) -> list[set[int]]:
-    """Steps that rest on each step, directly or through others."""
-    found: list[set[int]] = [set() for _ in rests]
+def _counted(things: int) -> str:
+    return "1 thing comes back that" if things == 1 else f"{things} things come back that"
+
+
+def _is_trouble(turn: Turn) -> bool:
+    return turn.failed or _TROUBLE.search(turn.text) is not None
+
+
+def _heirs(rests: list[set[int]]) -> list[int]:
+    """Steps that rest on each step, directly or through others: a bit for each."""
+    found = [0] * len(rests)
     for at in range(len(rests) - 1, -1, -1):
         for source in rests[at]:
-            found[source].add(at)
-            found[source] |= found[at]
+            found[source] |= 1 << at | found[at]
     return found

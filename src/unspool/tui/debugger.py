@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from threading import Event
 from typing import Any, ClassVar, Final
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
 from textual.events import Resize
-from textual.screen import Screen
 from textual.timer import Timer
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
 from unspool.cli.prices import prices_for
 from unspool.cli.subjects import subject_of
-from unspool.errors import Cancelled, UnspoolError, UsageError
-from unspool.events import RecordStatus
-from unspool.recording.address import parse, resolve
+from unspool.errors import Cancelled, UnspoolError
+from unspool.recording.address import resolve
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 from unspool.text import show_text
-from unspool.tui import details, fill, seek
+from unspool.tui import details, fill
 from unspool.tui.desk import Desk
 from unspool.tui.details import Shown
-from unspool.tui.dialogs import Help, Letter
+from unspool.tui.dialogs import Help
 from unspool.tui.eventlist import EventList
 from unspool.tui.fork import ForkScreen
 from unspool.tui.keys import DEBUGGER_KEYS, bindings
-from unspool.tui.looks import choose_theme, toggle_theme
 from unspool.tui.pane import Pane, PaneLine
 from unspool.tui.spans import Place, SpanTable, span_lines, span_table
+from unspool.tui.views import View
+from unspool.tui.walking import WalkingScreen
 from unspool.tui.windows import window_of
 
 __all__ = ["Debugger", "DebuggerScreen", "run_debugger"]
@@ -42,27 +39,20 @@ _LOOK_S: Final = 0.2  # between looks at a recording that grows
 _PANES: Final = ("context", "exchange", "diff", "tree", "fill")
 
 
-class Debugger(App[None]):
+class Debugger(View):
     """Opens a recording, and those that are reached from it.
 
     Args:
         seq_num: of the event to begin at; None: the first, or the last of a run that goes on.
     """
 
-    ENABLE_COMMAND_PALETTE = False
     TITLE = "unspool replay"
 
     def __init__(self, store: Store, record_id: str, seq_num: int | None = None) -> None:
-        super().__init__()
-        self._first = DebuggerScreen(store, record_id, seq_num)
-
-    def on_mount(self) -> None:
-        """Open the recording."""
-        choose_theme(self)
-        self.push_screen(self._first)
+        super().__init__(DebuggerScreen(store, record_id, seq_num))
 
 
-class DebuggerScreen(Screen[None]):
+class DebuggerScreen(WalkingScreen):
     """One recording.
 
     Args:
@@ -85,28 +75,18 @@ class DebuggerScreen(Screen[None]):
     DebuggerScreen.-wide #events { width: 46%; height: 1fr; border-right: solid $panel; }
     DebuggerScreen.-wide #side { width: 1fr; height: 1fr; }
     DebuggerScreen.-zoomed #events { display: none; }
-    #prompt { display: none; }
-    #prompt.-open { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings(DEBUGGER_KEYS)
 
     def __init__(self, store: Store, record_id: str, seq_num: int | None = None) -> None:
-        super().__init__()
-        self._store = store
-        self._reader = RecordReader(store.records / record_id, live=True)
-        self._record_id = record_id
-        self._looking, self._seeking = Desk(self._reader.record_dir), Desk(self._reader.record_dir)
+        super().__init__(store, record_id)
+        self._looking = Desk(self._reader.record_dir)
         self._start = seq_num
         self._pane = "context"
-        self._marks: dict[str, int] = {}
-        self._before = 0  # where the last jump came from
-        self._wanted = ""  # what was searched for
-        self._asks: Callable[[str], None] | None = None  # what the prompt is open for
         self._settle: Timer | None = None
         self._follows = self._is_live and seq_num is None
         self._tree: tuple[int, SpanTable] | None = None  # and how many events there were then
         self._drawn: tuple[Any, ...] = ()
-        self._remark = ""  # what is said when the cursor arrives
 
     def compose(self) -> ComposeResult:
         """Title, list and pane, prompt, status."""
@@ -116,7 +96,7 @@ class DebuggerScreen(Screen[None]):
             with Vertical(id="side"):
                 yield Static(id="tabs", markup=False)
                 yield Pane(id="pane")
-        yield Input(id="prompt", select_on_focus=False, compact=True)
+        yield self._prompt
         yield Static(id="status", markup=False)
 
     def on_mount(self) -> None:
@@ -136,32 +116,6 @@ class DebuggerScreen(Screen[None]):
         self._looking.close()
         self._seeking.close()
         self._reader.close()
-
-    # --- where things are --------------------------------------------------------------------------------------------
-
-    @property
-    def _events(self) -> EventList:
-        return self.query_one("#events", EventList)
-
-    @property
-    def _text(self) -> Pane:
-        return self.query_one("#pane", Pane)
-
-    @property
-    def _is_live(self) -> bool:
-        return self._reader.metadata.status is RecordStatus.RECORDING
-
-    @property
-    def _seq(self) -> int:
-        """The number of the event under the cursor; 0 where there are no events."""
-        if not self._reader.event_count:
-            return 0
-        return self._reader.events().bare(self._events.cursor).seq_num
-
-    @property
-    def _moving(self) -> EventList | Pane:
-        """What the moving keys move."""
-        return self._text if self._text.has_focus or self.has_class("-zoomed") else self._events
 
     # --- what is said ------------------------------------------------------------------------------------------------
 
@@ -289,180 +243,6 @@ class DebuggerScreen(Screen[None]):
         self.set_class(event.size.width >= _WIDE, "-wide")
         self._refill(keep=True)
 
-    # --- moving ------------------------------------------------------------------------------------------------------
-
-    def action_move(self, count: int) -> None:
-        """To a neighbour."""
-        self._moving.move(count)
-
-    def action_page(self, count: int) -> None:
-        """A page."""
-        self._moving.page(count)
-
-    def action_first(self) -> None:
-        """To the beginning."""
-        self._moving.end(last=False)
-
-    def action_last(self) -> None:
-        """To the end."""
-        self._moving.end(last=True)
-
-    def action_step(self, direction: int) -> None:
-        """To the next model call."""
-        self._seek(lambda r, s, at: seek.find_step(r, s, at, direction), "no step on that side")
-
-    def action_error(self, direction: int) -> None:
-        """To the next failure."""
-        self._seek(lambda r, s, at: seek.find_error(r, s, at, direction), "no error on that side")
-
-    def action_continue(self, direction: int) -> None:
-        """To the next bookmark."""
-        at = self._events.cursor
-        fits = sorted(place for place in self._marks.values() if (place > at if direction > 0 else place < at))
-        if fits:
-            self._jump(fits[0] if direction > 0 else fits[-1])
-        else:
-            self._say("no bookmark on that side; m and a letter makes one")
-
-    def action_search(self) -> None:
-        """Ask what for."""
-        self._ask("/", self._search)
-
-    def action_again(self, direction: int) -> None:
-        """The next match."""
-        if not self._wanted:
-            self.action_search()
-            return
-        wanted = self._wanted
-        self._seek(
-            lambda r, s, at: seek.find_text(r, s, at, wanted, direction), f"no event mentions {wanted!r}", direction
-        )
-
-    def _search(self, text: str) -> None:
-        self._wanted = text or self._wanted
-        self.action_again(1)
-
-    def action_goto(self) -> None:
-        """Ask where to."""
-        self._ask(":", self._goto)
-
-    def _goto(self, text: str) -> None:
-        try:
-            _, point = parse(f"{self._record_id}@{text.strip()}")
-            if point is None:
-                raise UsageError("write N, step:N or call:N")
-            self._jump(self._reader.index_of(point.seq_num(self._reader)))
-        except UnspoolError as exc:
-            self._say(str(exc))
-
-    def action_use(self) -> None:
-        """To the next answer that refers to a block."""
-        target = self._text.target
-        chosen = target if self._pane == "fill" and isinstance(target, fill.Block) else None
-
-        def find(reader: RecordReader, stop: Event, at: int) -> int | None:
-            index: int | None
-            if chosen is not None:
-                index = None if chosen < 0 else int(chosen)
-            else:
-                index = len(reader.context_at(reader.events().bare(at).seq_num).messages) - 1
-            return seek.find_next_use(reader, stop, at, index)
-
-        name = (
-            "the newest message" if chosen is None else "the system prompt" if chosen < 0 else f"message {chosen + 1}"
-        )
-        self._seek(find, f"no later answer refers to {name}", said=f"refers to {name}")
-
-    def action_mark(self) -> None:
-        """A bookmark here."""
-        self.app.push_screen(Letter(), self._mark)
-        self._say("bookmark: a letter or a digit")
-
-    def _mark(self, letter: str | None) -> None:
-        if letter and letter != "'":
-            self._marks[letter] = self._events.cursor
-            self._events.marks = {place: name for name, place in self._marks.items()}
-            self._events.refresh()
-            self._say(f"bookmark {letter}")
-        else:
-            self._say("")
-
-    def action_jump(self) -> None:
-        """To a bookmark."""
-        self.app.push_screen(Letter(), self._to_mark)
-        self._say(f"go to bookmark: {' '.join(sorted(self._marks)) or 'there is none'}")
-
-    def _to_mark(self, letter: str | None) -> None:
-        if letter == "'":
-            self._jump(self._before)
-        elif letter and letter in self._marks:
-            self._jump(self._marks[letter])
-        else:
-            self._say(f"no bookmark {letter}" if letter else "")
-
-    def _jump(self, position: int, said: str = "") -> None:
-        self._before = self._events.cursor
-        self._remark = said if position != self._before else ""
-        self._events.go(position, centre=True)
-        if position == self._before:
-            self._say(said)
-
-    def _seek(
-        self,
-        find: Callable[[RecordReader, Event, int], int | None],
-        nothing: str,
-        direction: int = 0,
-        *,
-        said: str = "",
-    ) -> None:
-        """Go to what `find` gives, which may take a while; `direction` says that it goes round the end."""
-
-        async def work() -> None:
-            start = self._events.cursor
-            try:
-                found = await self._seeking.ask(lambda reader, stop: find(reader, stop, start))
-            except Cancelled:
-                return
-            except (UnspoolError, OSError, IndexError) as exc:
-                self._say(str(exc))
-                return
-            if found is None:
-                self._say(nothing)
-                return
-            went_round = direction and (found <= start if direction > 0 else found >= start)
-            self._jump(found, "went round the end" if went_round else said)
-
-        self._say("looking… Esc calls it off")
-        self.run_worker(work(), exclusive=True, group="seek")
-
-    # --- prompt ------------------------------------------------------------------------------------------------------
-
-    def _ask(self, mark: str, then: Callable[[str], None]) -> None:
-        self._asks = then
-        prompt = self.query_one("#prompt", Input)
-        prompt.placeholder = "search" if mark == "/" else "N, step:N or call:N"
-        prompt.value = ""
-        prompt.add_class("-open")
-        prompt.focus()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """What was typed."""
-        then = self._asks
-        self._close_prompt()
-        if then is not None:
-            then(event.value)
-
-    def action_cancel(self) -> None:
-        """Close the prompt, call off a search."""
-        self._seeking.call_off()
-        self._close_prompt()
-        self._say("")
-
-    def _close_prompt(self) -> None:
-        self._asks = None
-        self.query_one("#prompt", Input).remove_class("-open")
-        (self._text if self.has_class("-zoomed") else self._events).focus()
-
     # --- panes -------------------------------------------------------------------------------------------------------
 
     def action_show(self, name: str) -> None:
@@ -474,12 +254,12 @@ class DebuggerScreen(Screen[None]):
 
     def action_other(self) -> None:
         """Between list and pane."""
-        (self._events if self._text.has_focus and not self.has_class("-zoomed") else self._text).focus()
+        self.set_focus(self._events if self._text.has_focus and not self.has_class("-zoomed") else self._text)
 
     def action_zoom(self) -> None:
         """The pane alone, or both."""
         self.toggle_class("-zoomed")
-        (self._text if self.has_class("-zoomed") else self._events).focus()
+        self.set_focus(self._text if self.has_class("-zoomed") else self._events)
 
     def action_enter(self) -> None:
         """What the chosen line of the pane means, or the sub-agent that the event started."""
@@ -529,7 +309,7 @@ class DebuggerScreen(Screen[None]):
 
     def action_theme(self) -> None:
         """Light or dark."""
-        toggle_theme(self.app)
+        self.switch_theme()
 
     def action_leave(self) -> None:
         """Back to where this recording was opened from."""

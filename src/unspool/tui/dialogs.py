@@ -1,4 +1,4 @@
-"""Small screens over another: the key map, a question, the letter of a bookmark."""
+"""Small screens over another: the key map, and a question."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.events import Key as KeyEvent
 from textual.screen import ModalScreen
@@ -16,7 +16,7 @@ from unspool.text import escape_controls
 from unspool.tui.keys import Section, help_lines
 from unspool.tui.pane import Pane, PaneLine
 
-__all__ = ["Confirm", "Help", "Letter"]
+__all__ = ["Confirm", "Help"]
 
 
 class Help(ModalScreen[None]):
@@ -29,11 +29,11 @@ class Help(ModalScreen[None]):
     }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("j,down", "scroll(1)"),
-        ("k,up", "scroll(-1)"),
-        ("pagedown,space", "scroll(15)"),
-        ("pageup", "scroll(-15)"),
-        ("q,escape,question_mark,f1,enter", "dismiss"),
+        Binding("j,down", "scroll(1)", priority=True),
+        Binding("k,up", "scroll(-1)", priority=True),
+        Binding("pagedown,space", "scroll(15)", priority=True),
+        Binding("pageup", "scroll(-15)", priority=True),
+        Binding("q,escape,question_mark,f1,enter", "dismiss", priority=True),
     ]
 
     def __init__(self, sections: Sequence[Section]) -> None:
@@ -77,15 +77,3 @@ class Confirm(ModalScreen[bool]):
         """The answer."""
         event.stop()
         self.dismiss(event.key == "y")
-
-
-class Letter(ModalScreen[str]):
-    """Waits for one key, for a bookmark's name; "" if it was none that can be one."""
-
-    DEFAULT_CSS = "Letter { background: transparent; }"
-
-    def on_key(self, event: KeyEvent) -> None:
-        """The letter."""
-        event.stop()
-        char = event.character or ""
-        self.dismiss(char if char.isalnum() or char == "'" else "")

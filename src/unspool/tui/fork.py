@@ -8,13 +8,13 @@ from typing import Any, ClassVar, Final
 
 import click
 from textual.app import ComposeResult, SuspendNotSupported
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from unspool.cli.fork_bench import make_workbench
-from unspool.errors import UnspoolError, UsageError
+from unspool.errors import UnspoolError
 from unspool.recording.reader import RecordReader
 from unspool.replay import ReplaySession
 from unspool.replay.workbench import Workbench
@@ -47,12 +47,12 @@ class ForkScreen(ModalScreen[str]):
     ForkScreen Input { background: $panel; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape", "dismiss"),
-        ("ctrl+e", "edit"),
-        ("ctrl+s", "send"),
-        ("ctrl+r", "run"),
-        ("pagedown", "scroll(10)"),
-        ("pageup", "scroll(-10)"),
+        Binding("escape", "dismiss", priority=True),
+        Binding("ctrl+e", "edit", priority=True),
+        Binding("ctrl+s", "send", priority=True),
+        Binding("ctrl+r", "run", priority=True),
+        Binding("pagedown", "scroll(10)", priority=True),
+        Binding("pageup", "scroll(-10)", priority=True),
     ]
 
     def __init__(self, store: Store, reader: RecordReader, seq_num: int) -> None:
@@ -142,7 +142,8 @@ class ForkScreen(ModalScreen[str]):
                     click.pause("Press any key to go back.")
                 return data
         except SuspendNotSupported:
-            raise UsageError("this terminal cannot leave the full screen; use the command that is shown") from None
+            self._show_plan("this terminal cannot leave the full screen; use the command that is shown")
+            return None
 
 
 def command_option(argument: str) -> list[str]:

@@ -109,8 +109,8 @@ TOP_KEYS: Final[Sequence[Section]] = (
 
 
 def bindings(sections: Sequence[Section]) -> list[BindingType]:
-    """The map as Textual wants it."""
-    return [Binding(key.keys, key.action, key.does, show=False) for _, keys in sections for key in keys]
+    """The map as Textual wants it. With priority each key is obeyed before the next one is looked at."""
+    return [Binding(key.keys, key.action, key.does, show=False, priority=True) for _, keys in sections for key in keys]
 
 
 def help_lines(sections: Sequence[Section]) -> list[str]:

@@ -7,11 +7,10 @@ import os
 import signal
 from typing import Any, ClassVar, Final
 
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.events import Resize
-from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.events import Key, Paste, Resize
+from textual.widgets import Static
 
 from unspool.cli import amounts
 from unspool.errors import UnspoolError
@@ -22,36 +21,30 @@ from unspool.tui.agents import Agents, Row
 from unspool.tui.debugger import DebuggerScreen
 from unspool.tui.dialogs import Confirm, Help
 from unspool.tui.keys import TOP_KEYS, bindings
-from unspool.tui.looks import choose_theme, toggle_theme
 from unspool.tui.pane import Pane, PaneLine
+from unspool.tui.prompt import Prompt
 from unspool.tui.topframe import SORTS, frame, in_order, matching, summary
+from unspool.tui.views import View, ViewScreen
 
 __all__ = ["Top", "one_frame", "run_top"]
 
 _LOOK_S: Final = 1.0
 
 
-class Top(App[None]):
+class Top(View):
     """Shows the table until the person leaves.
 
     Args:
         everything: all recordings of the store, not only the newest.
     """
 
-    ENABLE_COMMAND_PALETTE = False
     TITLE = "unspool top"
 
     def __init__(self, store: Store, *, everything: bool = False) -> None:
-        super().__init__()
-        self._first = TopScreen(store, everything=everything)
-
-    def on_mount(self) -> None:
-        """Show the table."""
-        choose_theme(self)
-        self.push_screen(self._first)
+        super().__init__(TopScreen(store, everything=everything))
 
 
-class TopScreen(Screen[None]):
+class TopScreen(ViewScreen):
     """The table of one store."""
 
     CSS = """
@@ -61,8 +54,6 @@ class TopScreen(Screen[None]):
     #header { text-style: bold underline; }
     #note { background: $panel; }
     #agents { height: 1fr; }
-    #filter { display: none; }
-    #filter.-open { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings(TOP_KEYS)
 
@@ -75,6 +66,7 @@ class TopScreen(Screen[None]):
         self._wanted = ""
         self._follows = False
         self._note = ""
+        self._prompt = Prompt()
         self._looks = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
@@ -82,7 +74,7 @@ class TopScreen(Screen[None]):
         yield Static(id="summary", markup=False)
         yield Static(id="header", markup=False)
         yield Pane(id="agents", wraps=False)
-        yield Input(id="filter", placeholder="only agents that mention", select_on_focus=False, compact=True)
+        yield self._prompt
         yield Static(id="note", markup=False)
 
     def on_mount(self) -> None:
@@ -151,6 +143,10 @@ class TopScreen(Screen[None]):
         target = self._table.target
         return next((row for row in self._rows if row.agent.metadata.record_id == target), None)
 
+    def takes(self, key: Key) -> bool:
+        """What is typed at the prompt."""
+        return self._prompt.takes(key)
+
     # --- keys --------------------------------------------------------------------------------------------------------
 
     def action_move(self, count: int) -> None:
@@ -198,30 +194,22 @@ class TopScreen(Screen[None]):
         self.call_later(self._look)
 
     def action_filter(self) -> None:
-        """Ask for a text."""
-        prompt = self.query_one("#filter", Input)
-        prompt.value = self._wanted
-        prompt.add_class("-open")
-        prompt.focus()
+        """Ask for a text, and filter while it is typed."""
+        self._prompt.ask("only agents that mention: ", self._filter, text=self._wanted, changed=self._filter)
 
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
-        self._wanted = event.value.strip()
+    def _filter(self, text: str) -> None:
+        self._wanted = text.strip()
         self._draw()
-
-    def on_input_submitted(self, _event: Input.Submitted) -> None:
-        """Keep the filter."""
-        self._close_prompt()
 
     def action_cancel(self) -> None:
         """Drop the filter."""
-        self._wanted = ""
-        self._close_prompt()
+        self._prompt.close()
+        self._filter("")
 
-    def _close_prompt(self) -> None:
-        self.query_one("#filter", Input).remove_class("-open")
-        self._table.focus()
-        self._draw()
+    def on_paste(self, event: Paste) -> None:
+        """Into the prompt."""
+        if self._prompt.is_open:
+            self._prompt.type(event.text)
 
     def action_help(self) -> None:
         """The key map."""
@@ -229,7 +217,7 @@ class TopScreen(Screen[None]):
 
     def action_theme(self) -> None:
         """Light or dark."""
-        toggle_theme(self.app)
+        self.switch_theme()
 
     def action_leave(self) -> None:
         """Quit."""

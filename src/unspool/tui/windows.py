@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from unspool.cli.prices import context_window
+from unspool.errors import NoSnapshot
 from unspool.recording.reader import RecordReader
 
 __all__ = ["window_of", "window_of_path"]
@@ -12,7 +13,10 @@ _LLM = "/dev/llm/"
 
 def window_of(reader: RecordReader, seq_num: int) -> int:
     """Tokens that fit into the context in force at an event; 0 if the model or its window is not known."""
-    context = reader.context_at(seq_num)
+    try:
+        context = reader.context_at(seq_num)
+    except NoSnapshot:
+        return 0
     position = reader.index_of(seq_num)
     for event in reader.bare_events(position):
         path = event.syscall.args.get("path") if event.syscall is not None else None

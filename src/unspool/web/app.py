@@ -25,7 +25,7 @@ from unspool.errors import (
 )
 from unspool.events import ContextSnapshotData, RecordEvent
 from unspool.recording.reader import RecordReader
-from unspool.replay.diff import compute_context_diff
+from unspool.replay.diff import ContextDiff, compute_context_diff
 from unspool.store import Store
 from unspool.text import dump_json, show_text
 from unspool.trace.names import INPUT, count_of
@@ -305,13 +305,7 @@ def diff_page(request: Request, pages: Pages) -> Page:
             before = int(other)
         else:
             before = to_context.prev or _snapshot_before(reader, to_event.seq_num)
-        if not before:
-            raise NoSnapshot(f"event {seq} is the first model call of {record_id}: there is nothing before it")
-        from_event, from_context = _whole_snapshot(reader, before)
-        diff = compute_context_diff(
-            from_context, to_context, from_event, to_event,
-            from_tokens=_input_tokens(run, reader, from_event), to_tokens=_input_tokens(run, reader, to_event),
-        )  # fmt: skip
+        from_event, diff = (to_event, None) if not before else _difference(run, reader, before, to_event)
         calls = [
             (event.seq_num, event.call or number)
             for process in run.subject.recorded.processes
@@ -321,7 +315,7 @@ def diff_page(request: Request, pages: Pages) -> Page:
         return "diff.html", {
             **_frame(run, readers, "step", pages),
             "diff": diff,
-            "rows": diff_rows(diff),
+            "rows": diff_rows(diff) if diff is not None else [],
             "record_id": reader.record_id,
             "from_seq": from_event.seq_num,
             "to_seq": to_event.seq_num,
@@ -329,6 +323,18 @@ def diff_page(request: Request, pages: Pages) -> Page:
             "to_call": to_event.call,
             "calls": calls[-2000:],
         }
+
+
+def _difference(
+    run: LoadedRun, reader: RecordReader, before: int, to_event: RecordEvent
+) -> tuple[RecordEvent, ContextDiff]:
+    from_event, from_context = _whole_snapshot(reader, before)
+    assert to_event.context is not None  # it is a snapshot
+    from_tokens, to_tokens = (_input_tokens(run, reader, one) for one in (from_event, to_event))
+    diff = compute_context_diff(
+        from_context, to_event.context, from_event, to_event, from_tokens=from_tokens, to_tokens=to_tokens
+    )
+    return from_event, diff
 
 
 def _snapshot_before(reader: RecordReader, seq: int) -> int:

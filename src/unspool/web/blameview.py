@@ -9,7 +9,7 @@ from typing import Final, get_args
 from unspool.cli import amounts
 from unspool.cli.blame_text import CostRow, cost_rows, share_name
 from unspool.durations import format_duration
-from unspool.text import escape_controls
+from unspool.text import cut, escape_controls
 from unspool.trace.errors_chain import ErrorChain, error_message
 from unspool.trace.flame import FlameMeasure, fold_stacks
 from unspool.trace.flame_svg import flame_svg
@@ -163,7 +163,7 @@ def chains_of_run(run: LoadedRun, links: Links) -> tuple[list[Chain], list[Chain
 def _chain(run: LoadedRun, chain: ErrorChain, links: Links) -> Chain:
     cause = chain.root_cause
     return Chain(
-        message=error_message(cause) or str(cause.status),
+        message=cut(error_message(cause) or str(cause.status), 2_000),
         path=[culprit(run, span, links) for span in list(chain.path)[:50]],
         handled_by=culprit(run, chain.handled_by, links) if chain.handled_by is not None else None,
     )
@@ -173,7 +173,7 @@ def culprit(run: LoadedRun, span: Span, links: Links, detail: str = "", share: f
     """A span as a link."""
     record, seq = run.record_of(span), run.seq_of(span)
     href = links.step(record, seq) if record and seq else ""
-    return Culprit(span.kind, model_of(span) or span.name or "?", href, detail, share)
+    return Culprit(span.kind, cut(model_of(span) or span.name or "?", 160), href, detail, share)
 
 
 def _paid(rows: Sequence[CostRow], total: float) -> list[Part]:

@@ -142,7 +142,7 @@ def strip_svg(rows: Sequence[BlockRow], total: int, budget: int) -> str:
         x += width
     full = f", {100 * total / budget:.0f} % of the window of {budget:,}" if budget else ""
     return (
-        f'<svg class="strip" viewBox="0 0 {WIDTH} {_STRIP}" width="100%" role="img" '
+        f'<svg class="strip" viewBox="0 0 {WIDTH} {_STRIP}" width="100%" role="group" '
         f'aria-label="Context of {total:,} tokens{full}">{"".join(parts)}</svg>'
     )
 
@@ -341,7 +341,7 @@ def area_svg(
         address = href(point.call)
         parts.append(f'<a href="{escape(address)}">{box}</a>' if address else f"<g>{box}</g>")
     return (
-        f'<svg class="growth" viewBox="0 0 {WIDTH} {_AREA}" width="100%" role="img" '
+        f'<svg class="growth" viewBox="0 0 {WIDTH} {_AREA}" width="100%" role="group" '
         f'aria-label="Context over {count} calls, at most {most:,} tokens">{"".join(parts)}</svg>'
     )
 
@@ -368,6 +368,7 @@ def _forecast(tokens: int, growth: GrowthPrediction, between: tuple[float, float
     low = high = middle
     if growth.remaining_budget > 0 and growth.est_low > 0 and growth.est_high > 0:
         high, low = growth.remaining_budget / growth.est_low, growth.remaining_budget / growth.est_high
+        middle = growth.remaining_budget / growth.est_remaining if growth.est_remaining > 0 else middle
     x1, x2 = map(x_of, between)
     ahead = between[1] - between[0]
     ends = [y_of(tokens + rate * ahead) for rate in (high, low, middle)]

@@ -11,7 +11,7 @@ from unspool.durations import format_duration
 from unspool.errors import SeqNotFound
 from unspool.events import Body, HttpRequest, HttpResponse, LLMResponse, LLMResponseData, RecordEvent
 from unspool.recording.reader import RecordReader
-from unspool.text import display_value, dump_json
+from unspool.text import cut, display_value, dump_json
 from unspool.trace.names import CALL, count_of
 from unspool.trace.spans import Span
 from unspool.web.links import Links
@@ -24,6 +24,7 @@ __all__ = ["Answer", "Half", "StepPage", "load_step", "span_of"]
 _EARLIER: Final = 2_000  # characters of a message that the call before sent too
 _NEW: Final = 20_000
 _RAW_MAX: Final = 40_000  # characters of a body on the page
+_TOOL: Final = 3_000  # characters of a tool's description, and of its schema
 _OLD_SHOWN: Final = 60  # older messages on the page
 
 
@@ -167,7 +168,7 @@ def load_step(
         system=pieces_of(cutter.cut(system)[0]),
         system_length=len(system),
         tools=[
-            (tool.name, tool.description or "", pretty(dump_json(tool.schema)) or "")
+            (cut(tool.name, 120), cut(tool.description or "", _TOOL), cut(pretty(dump_json(tool.schema)) or "", _TOOL))
             for tool in (context.tools if context is not None else None) or ()
         ],
         params=[(key, display_value(value, 200)) for key, value in ((context.params or {}) if context else {}).items()],
@@ -251,8 +252,8 @@ def _error(event: RecordEvent, exchange: Exchange) -> str:
     data = exchange.syscall.syscall if exchange.syscall is not None else event.syscall
     answer = exchange.answer.llm if exchange.answer is not None else None
     if data is not None and data.err:
-        kind = f"{data.error.type}: " if data.error is not None and data.error.type not in data.err else ""
-        return kind + data.err
+        kind = data.error.type if data.error is not None else ""
+        return data.err if kind.rpartition(".")[2] in data.err else f"{kind}: {data.err}"
     if answer is not None and answer.error is not None:
         return f"{answer.error.type}: {answer.error.message}".removesuffix(": ")
     return ""

@@ -154,11 +154,11 @@ def _shown(number: int, message: CtxMessage, cutter: Cutter) -> ShownMessage:
             others.append(f"({part.kind}) {said}".rstrip())
     return ShownMessage(
         number=number,
-        role=message.role,
+        role=cut(message.role, 40),
         pieces=pieces_of(text),
         length=len(message.content),
         left_out=left_out,
-        name=message.tool_name or "",
+        name=cut(message.tool_name or "", 120),
         calls=shown_calls(message.tool_calls, cutter),
         pictures=pictures,
         others=others,
@@ -172,7 +172,7 @@ def shown_calls(calls: Sequence[ToolCall] | None, cutter: Cutter) -> list[ShownC
     for call in calls or ():
         text, left_out = cutter.cut(call.arguments)  # what is left of JSON that was cut is laid out no more
         laid_out = pretty(text) if not left_out else None
-        found.append(ShownCall(call.name, laid_out or text + ("…" if left_out else ""), call.id or ""))
+        found.append(ShownCall(cut(call.name, 120), laid_out or text + ("…" if left_out else ""), call.id or ""))
     return found
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from unspool.cli import amounts
-from unspool.cli.history import Node, history
+from unspool.cli.history import Node
 from unspool.cli.ls import state_text
 from unspool.events import RecordStatus
 from unspool.recording.address import is_fork
+from unspool.text import cut
 from unspool.web.search import Needle
 from unspool.web.shelf import Shelf, Summary
 
@@ -108,8 +109,7 @@ def list_runs(shelf: Shelf, query: Query) -> RunsPage:
 
     Only the runs of the page are read, unless what is asked for is in the recordings themselves.
     """
-    top = history(shelf.store)
-    every = list(_with_depth(top))
+    every = list(_with_depth(shelf.history()))
     if query.sort or query.is_narrow:
         every = [(node, 0) for node in _by_age([node for node, _ in every])]
     needle = Needle(query.text) if query.text else None
@@ -211,7 +211,7 @@ def _row(shelf: Shelf, node: Node, depth: int, found: str) -> RunRow:
         depth=depth,
         state="running" if node.run.is_running else state_text(root),
         is_live=any(one.status is RecordStatus.RECORDING for one in node.run.records),
-        intent=root.intent,
+        intent=cut(root.intent, 300),
         command=root.command or [],
         age_s=seconds,
         age=amounts.age(seconds),

@@ -9,19 +9,20 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from unspool.cli.history import Node, history
 from unspool.cli.listing import LLM_PREFIX, TOOL_PREFIXES, Tally, Totals
 from unspool.cli.prices import Prices
 from unspool.cli.subjects import Subject, subject_of
 from unspool.errors import CorruptRecording, RecordingNotFound
 from unspool.events import RecordMetadata, RecordStatus
-from unspool.recording.address import is_root, newest_first, resolve
+from unspool.recording.address import is_root, resolve
 from unspool.recording.reader import RecordReader
-from unspool.recording.tree import descendants
-from unspool.store import Store
+from unspool.store import Store, writer_is_alive
+from unspool.text import cut
 from unspool.trace.names import SEQ
 from unspool.trace.report import TraceReport
 from unspool.trace.spans import Span, interval_of
@@ -73,7 +74,8 @@ class LoadedRun:
     @property
     def name(self) -> str:
         """What a person calls it: the intent of the first process, else the first span's name."""
-        return (self.records[0].intent if self.records else "") or self.subject.tree.root.span.name or self.subject.name
+        intent = self.records[0].intent if self.records else ""
+        return cut(intent or self.subject.tree.root.span.name or self.subject.name, 200)
 
     @property
     def is_live(self) -> bool:
@@ -99,6 +101,7 @@ class Shelf:
         self._lock = threading.Lock()
         self._runs: OrderedDict[tuple[str, bool], tuple[Signature, float, LoadedRun]] = OrderedDict()
         self._summaries: dict[str, tuple[Signature, Summary]] = {}
+        self._history: tuple[int, list[tuple[str, bool, int]], list[Node]] | None = None
 
     def reader(self, record_id: str) -> RecordReader:
         """A reader of one recording, to be closed by the caller.
@@ -137,7 +140,11 @@ class Shelf:
 
     def members(self, root: str) -> list[str]:
         """The record ids of a run, the root's first."""
-        return [root, *(one.record_id for one in descendants(self.store, root))]
+        for top in self.history():
+            for node in top.tree():
+                if node.root.record_id == root:
+                    return [root, *(one.record_id for one in node.run.members)]
+        return [root]
 
     def run(self, record_id: str, *, carried: bool = False) -> LoadedRun:
         """The run that starts with a recording, or a trace by its id.
@@ -207,9 +214,43 @@ class Shelf:
             self._summaries[names[0]] = signature, found
         return found
 
-    def newest(self) -> list[RecordMetadata]:
-        """Metadata of all recordings, newest first."""
-        return list(newest_first(self.store))
+    def history(self) -> list[Node]:
+        """All runs, each with what came from it, as `unspool log` has them. Not to be changed by the caller.
+
+        Read again when a recording came or went, and when one that was not over has changed.
+        """
+        try:
+            changed = os.stat(self.store.records).st_mtime_ns
+        except OSError:
+            changed = 0
+        with self._lock:
+            known = self._history
+        if known is not None and known[0] == changed and known[1] == self._unfinished(known[1]):
+            return known[2]
+        top = history(self.store)
+        going_on = [
+            (one.record_id, True, 0)
+            for first in top
+            for node in first.tree()
+            for one in node.run.records
+            if one.status is RecordStatus.RECORDING
+        ]
+        found = changed, self._unfinished(going_on), top
+        with self._lock:
+            self._history = found
+        return top
+
+    def _unfinished(self, records: Iterable[tuple[str, bool, int]]) -> list[tuple[str, bool, int]]:
+        """These recordings as they are now: whether their writers live, and when their metadata changed."""
+        found = []
+        for name, *_ in records:
+            folder = self.store.records / name
+            try:
+                changed = os.stat(folder / "metadata.json").st_mtime_ns
+            except OSError:
+                changed = 0
+            found.append((name, writer_is_alive(folder), changed))
+        return found
 
 
 def _summed_up(store: Store, records: Sequence[RecordMetadata], prices: Prices) -> Summary:

@@ -185,7 +185,7 @@ def row_of(run: LoadedRun, span: Span, links: Links, readers: Readers, cutter: C
     agents = [one.agent.pid for one in run.subject.recorded.processes]
     return StepRow(
         kind=span.kind,
-        name=(model_of(span) or span.name or "?"),
+        name=cut(model_of(span) or span.name or "?", 160),
         href=links.step(record_id, seq) if record_id and seq else "",
         record_id=record_id,
         seq_num=seq,

@@ -84,7 +84,7 @@ def timeline_svg(run: LoadedRun, links: Links, cutter: Cutter | None = None) -> 
         parts.append(f'<text class="lane" x="4" y="{y + 14}">… and {left} more agents</text>')
         y += 20
     return (
-        f'<svg class="timeline" viewBox="0 0 {WIDTH} {y + 4}" width="100%" role="img" '
+        f'<svg class="timeline" viewBox="0 0 {WIDTH} {y + 4}" width="100%" role="group" '
         f'aria-label="Timeline of {format_duration(whole)}">{"".join(parts)}</svg>'
     )
 
