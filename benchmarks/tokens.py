@@ -54,9 +54,9 @@ def claude_code() -> Iterator[list[Call]]:
         calls: dict[str, list[dict[str, Any]]] = {}
         for row in rows.values():
             message = row.get("message")
-            if row["type"] == "assistant" and isinstance(message, dict) and message.get("usage"):
-                if message.get("model") != "<synthetic>":
-                    calls.setdefault(message["id"], []).append(row)
+            is_answer = row["type"] == "assistant" and isinstance(message, dict) and message.get("usage")
+            if is_answer and message.get("model") != "<synthetic>":
+                calls.setdefault(message["id"], []).append(row)
         run = []
         said: dict[str, tuple[list[CtxMessage], str]] = {}
         for group in calls.values():
@@ -179,10 +179,11 @@ def _print(name: str, scores: Sequence[Score]) -> None:
     error = 100 * statistics.mean(score.error for score in scores)
     middle = 100 * statistics.median(score.error for score in scores)
     plain = 100 * statistics.mean(score.plain for score in scores)
+    within = sum(score.error < 0.02 for score in scores)
     weighted = 100 * sum(score.error * score.tokens for score in scores) / total
     print(
         f"{name}: {len(scores)} calls, error {error:.2f} % in the mean, {middle:.2f} % in the median, "
-        f"{weighted:.2f} % of the tokens; four characters a token: {plain:.1f} %"
+        f"{weighted:.2f} % of the tokens, {within} calls within 2 %; four characters a token: {plain:.1f} %"
     )
 
 

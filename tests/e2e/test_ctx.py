@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,6 +125,29 @@ def limited(tmp_path: Path, talker: str, *options: str, turns: int, more: tuple[
     return [*command, sys.executable, str(script), talker, str(turns), *more]
 
 
+@contextlib.contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """A run whose input and output are ours; nothing of it is left behind, stopped processes included."""
+    with subprocess.Popen(
+        command,
+        env=environment(None),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def state_of(os_pid: int) -> str:
+    return Path(f"/proc/{os_pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def until(process: subprocess.Popen[str], word: str) -> str:
     """Let the agent go on turn by turn until standard error says something."""
     assert process.stdin is not None
@@ -153,9 +178,7 @@ def test_a_run_is_warned_of_and_not_disturbed(tmp_path: Path, talker: str) -> No
 )
 def test_a_limit_ends_the_run(tmp_path: Path, talker: str, options: tuple[str, ...], why: str) -> None:
     command = limited(tmp_path, talker, *options, turns=1_000_000)
-    with subprocess.Popen(
-        command, env=environment(None), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with started(command) as process:
         assert why in until(process, "ending the command")
         _, rest = process.communicate(timeout=60)
         assert process.returncode == 128 + signal.SIGTERM
@@ -164,13 +187,13 @@ def test_a_limit_ends_the_run(tmp_path: Path, talker: str, options: tuple[str, .
 
 def test_a_run_is_paused_and_goes_on(tmp_path: Path, talker: str) -> None:
     command = limited(tmp_path, talker, "--budget", "3k", "--on-critical", "pause", turns=300)
-    with subprocess.Popen(
-        command, env=environment(None), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with started(command) as process:
         line = until(process, "go on:")
         agents = [int(number) for number in re.findall(r"\d+", line)]
-        state = Path(f"/proc/{agents[0]}/stat").read_text().rpartition(")")[2].split()[0]
-        assert state == "T"
+        deadline = time.monotonic() + 30
+        while state_of(agents[0]) != "T":  # the signal is sent, and takes effect when the process is scheduled
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         os.kill(process.pid, signal.SIGTERM)  # goes on to the command, which sees it when it runs again
         for agent in agents:
             os.kill(agent, signal.SIGCONT)

@@ -7,7 +7,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from itertools import chain
 
 import pytest
@@ -191,13 +190,12 @@ def test_threads_sharing_a_subscription_divide_its_events():
     assert sorted(chain(*seen)) == list(range(500))
 
 
+@pytest.mark.timeout(60)  # it would hang for ever if it waited
 def test_a_producer_is_not_held_up_by_a_reader_that_does_not_read():
     channel = EventChannel(1)
     subscription = channel.subscribe()
-    started = time.monotonic()
     for number in range(10_000):
         emit_event(channel, number)
-    assert time.monotonic() - started < 5  # it would hang for ever if it waited
     assert subscription.dropped == 9_999
 
 

@@ -16,6 +16,7 @@ from unspool.cli.terminal import bold
 from unspool.durations import format_duration
 from unspool.text import show_text
 from unspool.trace.carried import CarriedCost
+from unspool.trace.names import ORIGIN
 from unspool.trace.report import TraceReport
 from unspool.trace.rollup import Group, Share, rollup
 
@@ -54,8 +55,10 @@ def blame_text(subject: Subject, report: TraceReport, by: str | None, look: Look
     no_cost = report.result.summary.total_cost_usd is None
     if by == "tokens" or (by is None and no_cost and report.result.summary.total_tokens):
         lines += ["", *_tokens(report, look)]
-    if by in (None, "cost"):
-        lines += ["", *_cost(report, look)]
+    if by in (None, "cost") and (paid := _cost(report, look)):
+        lines += ["", *paid]
+    elif by == "cost":
+        lines += ["", "No cost is known." if report.result.summary.total_tokens else "No model call, no cost."]
     lines += ["", *_remarks(subject)] if _remarks(subject) else []
     return "\n".join(lines)
 
@@ -67,9 +70,10 @@ def head_line(subject: Subject, report: TraceReport) -> tuple[str, str]:
     models, tools = (sum(span.kind == kind for span in nodes) for kind in ("llm", "tool"))
     unpriced = sum(bool(span.tokens_used) and span.cost_usd is None for span in nodes)
     unknown = sum(span.kind == "llm" and span.tokens_used is None for span in nodes)
+    served = sum(span.kind == "llm" and span.attributes.get(ORIGIN) == "served" for span in nodes)
     parts = [
         format_duration(metadata.total_duration),
-        amounts.counted(models, "model call"),
+        amounts.counted(models, "model call") + (f" ({served} served)" if served else ""),
         amounts.counted(tools, "tool call"),
         f"{amounts.tokens(metadata.total_tokens, more=unknown > 0)} tokens",
     ]
@@ -178,6 +182,8 @@ def _path(report: TraceReport, look: Look) -> list[str]:
 def _tokens(report: TraceReport, look: Look) -> list[str]:
     shares = sorted(rollup(report.tree, report.result, look.group), key=lambda row: (-row.tokens, row.name))
     total = report.result.summary.total_tokens
+    if not total:
+        return ["No tokens are known."]
     cells = [
         [_share(row.tokens, total), f"{row.tokens:,}", str(row.calls or ""), share_name(row)]
         for row in shares

@@ -22,8 +22,9 @@ __all__ = ["import_"]
 @click.option(
     "--format",
     "format_name",
+    metavar="NAME",
     type=click.Choice(list(FORMATS)),
-    help="The format of the files.  [default: that of each by its content]",
+    help=f"The format of the files: {', '.join(FORMATS)}.  [default: that of each by its content]",
 )
 @click.option("--again", is_flag=True, help="Import what is in the store already once more.")
 @click.option(

@@ -36,7 +36,8 @@ __all__ = ["CarriedCost", "CarriedEntry", "carried_cost"]
 class CarriedEntry(Struct):
     """What one producer put into prompts, and what that cost.
 
-    `tokens` is its size when it was sent first, `sends` how often a model call sent it (for a producer of several
+    `tokens` is its size when it was sent first (a result or a turn that another lane sends once more is still the same),
+    `sends` how often a model call sent it (for a producer of several
     messages each one counts), `sent_tokens` what these calls paid for, of which `cached_tokens` were read from the
     provider's cache. `cost_usd` is for all of them and `first_usd` for the first: the difference is what carrying it
     cost. Costs are None where no price is known.
@@ -104,13 +105,14 @@ class _Paid(NamedTuple):
 class _Node:
     """One call in the tree of calls: the intervals of weight it added, and what it and those that extend it paid."""
 
-    __slots__ = ("above", "added", "ends", "kept", "noted", "paid", "start")
+    __slots__ = ("above", "added", "ends", "kept", "new", "noted", "paid", "start")
 
     def __init__(self, above: _Node | None, kept: int) -> None:
         self.above, self.kept = above, kept
         self.start = above.end_of(kept) if above is not None else 0.0
         self.ends: list[float] = []  # of the added elements of the message array
         self.added: list[tuple[float, float, CarriedEntry]] = []
+        self.new: list[tuple[float, float, CarriedEntry]] = []  # of these what no other lane had sent
         self.paid: list[_Paid] = []  # by length
         self.noted = False  # what it added was paid for a first time
 
@@ -132,6 +134,7 @@ class _Ledger:
     def __init__(self, prices: PriceList | None) -> None:
         self._prices = prices
         self._entries: dict[object, CarriedEntry] = {}
+        self._placed: set[object] = set()  # producers of one message that are in a prompt
         self._inputs: list[float] = []
         self._outputs: list[float] = []
         self._found = CarriedCost([], needed=[], answers=[])
@@ -173,11 +176,17 @@ class _Ledger:
     def _place(self, node: _Node, sent: SentCall, span: Span | None, producers: Producers) -> None:
         """Lay what a call added behind what it kept, and note what it paid."""
         point = node.start
+        placed = set()
         for producer, weight, closes in producers.of(sent, span):
             node.added.append((point, point + weight, self._entry(producer)))
+            if producer.key not in self._placed:
+                node.new.append(node.added[-1])
+            if producer.key[1] == producer.span.span_id != producers.agent_id:
+                placed.add(producer.key)
             point += weight
             if closes:
                 node.ends.append(point)
+        self._placed |= placed
         header = sent.tools + sent.system
         bill = self._bill(span, header + point) if span is not None else None
         if bill is None:
@@ -198,7 +207,7 @@ class _Ledger:
                 _charge(entry, [band for band in bill.bands if band.length > start], start, end)
         up: _Node | None = node
         while up is not None and not up.noted:  # also what a call that failed had added
-            for start, end, entry in up.added:
+            for start, end, entry in up.new:
                 bill.note_first(entry, header + start, header + end)
             up.noted, up = True, up.above
         for band in bill.bands:

@@ -53,15 +53,17 @@ class Producers:
         for span, event in process.tools:
             self._tools.setdefault(event.call, []).append((span, event))
         self._called: dict[str, tuple[ToolCall, Span | None]] = {}  # by the id of the tool call
+        self._said: dict[tuple[str, ...], Producer] = {}  # turns, by their text and the ids of their tool calls
         self._spans: dict[int, Span] = {}  # model calls, by the seq_num of their snapshot
         self._claimed: set[SpanID] = set()
         self.needed: list[tuple[SpanID, SpanID]] = []
         agent = process.agent
+        self.agent_id = agent.span_id
         self.system_prompt = Producer("system", "system prompt", agent, ("system", agent.span_id))
         self.tool_definitions = Producer("tools", "tool definitions", agent, ("tools", agent.span_id))
         self._user = Producer("user", "user messages", agent, ("user", agent.span_id))
         self._unknown = Producer("unknown", "other messages", agent, ("unknown", agent.span_id))
-        self._given = Producer("model", "model turns of unknown origin", agent, ("model", agent.span_id))
+        self._given = Producer("unknown", "model turns of unknown origin", agent, ("model", agent.span_id))
 
     def of(self, sent: SentCall, span: Span | None) -> Iterator[tuple[Producer, int, bool]]:
         """The producer and the weight of each message a call added, and whether an element ends with it."""
@@ -87,6 +89,9 @@ class Producers:
         self.needed.append((earlier.span_id, later.span_id))
 
     def _turn(self, message: CtxMessage, answering: Span | None) -> Producer:
+        said = (message.content, *(call.id or call.name for call in message.tool_calls or ()))
+        if answering is None and said in self._said:
+            return self._said[said]  # in a new lane: after an edit, or what a compaction left
         for call in message.tool_calls or ():
             tool = self._run_of(call, answering)
             if tool is not None and answering is not None:
@@ -94,7 +99,8 @@ class Producers:
             self._called[call.id or call.name] = call, tool
         if answering is None:
             return self._given
-        return Producer("model", answering.name, answering, ("model", answering.span_id))
+        self._said[said] = producer = Producer("model", answering.name, answering, ("model", answering.span_id))
+        return producer
 
     def _other(self, message: CtxMessage, span: Span | None) -> Producer:
         if message.role == "tool":

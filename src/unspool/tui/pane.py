@@ -38,14 +38,7 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
 
     @dataclass
     class Chosen(Message):
-        """Enter was pressed, or the mouse, on a line with a target."""
-
-        pane: Pane
-        target: Any
-
-    @dataclass
-    class Moved(Message):
-        """Another line with a target is the chosen one."""
+        """Enter was pressed on a line with a target."""
 
         pane: Pane
         target: Any
@@ -164,7 +157,6 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
             return
         self._at = min(max(self._at + count, 0), len(self._targets) - 1)
         self._reveal()
-        self.post_message(self.Moved(self, self.target))
 
     def page(self, count: int) -> None:
         """By so many pages."""
@@ -193,7 +185,6 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
         if row < len(self._rows) and (number := self._rows[row][0]) in self._targets:
             self._at = self._targets.index(number)
             self.refresh()
-            self.post_message(self.Moved(self, self.target))
 
 
 def wrap_points(plain: str, width: int) -> list[int]:

@@ -24,7 +24,7 @@ if "made_contexts" not in sys.modules:  # importable under pytest's importlib mo
     sys.modules["made_contexts"] = _module
     _spec.loader.exec_module(_module)
 
-from made_contexts import Talk, tool  # noqa: E402 - loaded above
+from made_contexts import Talk, tool
 
 
 def text_of(result) -> str:

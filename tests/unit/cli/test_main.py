@@ -19,7 +19,7 @@ from unspool.cli.main import COMMANDS, cli
 SHARED = {
     "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "exchanges", "filters", "findings",
     "follow", "fork_bench", "fork_options", "fork_run", "fork_send", "history", "launch", "lineview", "listing",
-    "main", "options", "overview", "prices", "removal", "rerunfolders", "restart", "runs", "screens",
+    "main", "options", "otlp_export", "overview", "prices", "removal", "rerunfolders", "restart", "runs", "screens",
     "spending_limit", "stopping", "subjects", "supervise", "table", "terminal", "timeline", "tracelist",
 }  # fmt: skip
 
