@@ -6,7 +6,7 @@ CONSTRAINTS := constraints.txt
 # Tests run on every core; each has a store and a server of its own.
 PYTEST_WORKERS ?= auto
 
-.PHONY: system-packages demo test test-slow bench lint format types imports docs docs-check check-python clean
+.PHONY: system-packages demo test test-slow test-interop bench lint format types imports docs docs-check check-python clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/unspool demo
@@ -17,11 +17,21 @@ test: system-packages $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/generate.py --check
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow" -q
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow and not interop" -q
 
 # The long fault campaigns: a hundred kills at random moments, and the like.
 test-slow: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m slow -q --timeout 1800
+
+# A real Arize Phoenix server, in an environment of its own: it brings a hundred packages.
+PHOENIX_VENV ?= .venv-phoenix
+test-interop: $(VENV)/dev.stamp $(PHOENIX_VENV)/phoenix.stamp
+	PHOENIX=$(abspath $(PHOENIX_VENV))/bin/phoenix $(BIN)/python -m pytest -m interop -q
+
+$(PHOENIX_VENV)/phoenix.stamp: | check-python
+	$(PYTHON) -m venv $(PHOENIX_VENV)
+	$(PHOENIX_VENV)/bin/python -m pip install -q "arize-phoenix==20.26.1"
+	touch $@
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m benchmarks

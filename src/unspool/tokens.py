@@ -16,8 +16,8 @@ import msgspec
 from unspool.events import CtxMessage, Part, ToolDef
 
 __all__ = [
-    "Count",
     "MESSAGE_TOKENS",
+    "Count",
     "PartKind",
     "apportion",
     "estimate_message",

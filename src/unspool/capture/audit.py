@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from unspool.capture import environment, serve
+from unspool.capture import environment, rerun
 from unspool.capture.credentials import clean_argv, clean_text
 from unspool.capture.flow import QUIET, Flow, current_flow, leave
 from unspool.capture.guard import guard
@@ -58,8 +58,8 @@ def install(runtime: Runtime, kinds: Iterable[str]) -> Callable[[], None]:
         _store_prefix = os.path.join(runtime.root.lineage.store, "")
     _recorded = _wanted = frozenset(events)
     with guard:
-        stage = serve.stage()
-        if stage is not None and runtime.root is not None and not serve.is_guest():
+        stage = rerun.stage()
+        if stage is not None and runtime.root is not None and not rerun.is_guest():
             from unspool.capture.touched import EVENTS, Touched
 
             _touched = Touched(stage, runtime.root.lineage.store)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from unspool.capture import environment, serve
+from unspool.capture import environment, rerun, stopping
 from unspool.capture.credentials import clean_argv
 from unspool.capture.guard import guard
 from unspool.capture.process import AgentProcess
@@ -26,7 +26,7 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
         if lineage is None or runtime.armed or _is_unspool():
             return
         if lineage.rerun is not None:
-            serve.start(lineage.rerun)
+            rerun.start(lineage.rerun)
         # A Python that an agent started by itself is a worker of it and appears once it does something.
         is_agent = lineage.parent is None or lineage.forked_at is not None
         process = AgentProcess(
@@ -42,7 +42,7 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
 
         output.install(runtime)
     if lineage is not None and lineage.rerun is not None and not runtime.armed:
-        serve.refuse_to_run(f"capture could not be armed: {guard.last}")
+        stopping.refuse_to_run(f"capture could not be armed: {guard.last}")
     with guard:
         _give_way(loaded_before)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from unspool import providers
-from unspool.capture import alerts, serve
+from unspool.capture import alerts, rerun, serve
 from unspool.capture.credentials import clean_error, clean_headers, clean_url
 from unspool.capture.flow import QUIET, Flow, current_flow
 from unspool.capture.guard import guard
@@ -49,7 +49,7 @@ def begin(
         client: the library: `httpx`, `httpx2`, `urllib3`, `aiohttp`.
         body: its bytes, None if they are not known yet (a stream). In a rerun they have been read.
     """
-    if QUIET.get() or serve.is_left_out(method, url):
+    if QUIET.get() or rerun.is_left_out(method, url):
         return None
     flow = current_flow()
     if flow is None:
@@ -91,7 +91,7 @@ class Exchange:
         self.span = self.process.new_span()
         self.at = caller()
         self.meeting: serve.Meeting | None = None
-        if serve.stage() is not None:
+        if rerun.stage() is not None:
             self._meet(method, url)
         self.path = ""
         self.call: int | None = None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from unspool.capture import serve
+from unspool.capture import rerun
 from unspool.capture.flow import QUIET, Flow, current_flow, quiet
 from unspool.capture.guard import guard
 from unspool.capture.pins import NoValueError, Pins, read_lines
@@ -187,7 +187,7 @@ def note_state(kind: str, process: AgentProcess, task: str, value: Any) -> None:
 
 def is_pinned() -> bool:
     """Whether reads are given recorded values now: in a rerun, up to where a fork leaves its recording."""
-    stage = serve.stage()
+    stage = rerun.stage()
     return stage is not None and stage.plan.pin and not stage.reached
 
 
@@ -204,7 +204,7 @@ def pins_of(process: AgentProcess) -> Pins | None:
 
 def _load(process: AgentProcess, side: _Side) -> Pins | None:
     with guard, quiet():
-        source = serve.source_of(process)
+        source = rerun.source_of(process)
         if source is None:
             # Once for all reads: a helper process that never did anything worth a recording reads the clock, too.
             _tell(side, "process", None, "the recording holds no such process: its clock and random reads are real")
@@ -247,7 +247,7 @@ def not_given(kind: str, flow: Flow, reason: str) -> None:
 
 def _tell(side: _Side, kind: str, flow: Flow | None, reason: str, place: _Place | None = None) -> None:
     """Report a read that could not be given its value, each place of a kind once."""
-    stage = serve.stage()
+    stage = rerun.stage()
     if stage is None or (kind, place) in side.told:
         return
     side.told.add((kind, place))

@@ -217,7 +217,7 @@ class AgentProcess:
     def _replays(self) -> str | None:
         if self.lineage.rerun is None:
             return None
-        from unspool.capture.serve import source_of
+        from unspool.capture.rerun import source_of
 
         source = source_of(self)
         return source.record_id if source is not None else None
@@ -348,7 +348,7 @@ class AgentProcess:
 
 def _edits_of_fork() -> dict[str, Any]:
     """What the fork under way changes, in short: `unspool log` shows it."""
-    from unspool.capture.serve import stage
+    from unspool.capture.rerun import stage
 
     rerun = stage()
     edits = rerun.plan.edits if rerun is not None else None

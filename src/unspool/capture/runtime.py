@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import FunctionType, ModuleType
 from typing import Any
 
-from unspool.capture import environment, serve, workers
+from unspool.capture import environment, rerun, stopping, workers
 from unspool.capture import flow as flows
 from unspool.capture.credentials import clean_error
 from unspool.capture.flow import Flow
@@ -91,9 +91,9 @@ class Runtime:
             try:
                 install(module, self.patch)
             except Exception as exc:
-                if serve.stage() is not None:
+                if rerun.stage() is not None:
                     # Its requests would leave unseen.
-                    serve.refuse_to_run(f"{module.__name__} cannot be served: {type(exc).__name__}: {exc}")
+                    stopping.refuse_to_run(f"{module.__name__} cannot be served: {type(exc).__name__}: {exc}")
                 raise
 
         return hook

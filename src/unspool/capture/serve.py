@@ -1,4 +1,4 @@
-"""The agent's side of a rerun: what each request gets instead of the network, and the hard stop where it has no answer.
+"""The agent's side of a rerun: what each request gets instead of the network.
 
 `meet` decides about a request before anything leaves: served from the recording, sent for real where the rules of the
 rerun allow that, or the end of the program. Faults of our own count as no answer: a rerun never sends by mistake.
@@ -7,28 +7,22 @@ rerun allow that, or the end of the program. Faults of our own count as no answe
 from __future__ import annotations
 
 import os
-import sys
-import threading
-import time
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from unspool import providers
+from unspool.capture import rerun
 from unspool.capture.credentials import clean_url
 from unspool.capture.flow import QUIET, Flow, current_flow, quiet
 from unspool.capture.places import callers
-from unspool.capture.process import own_command
+from unspool.capture.stopping import stop_with
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from unspool.capture.process import AgentProcess
     from unspool.events import LLMResponseData
     from unspool.providers import Provider
-    from unspool.serving.edits import Edits, Rewritten
+    from unspool.serving.edits import Rewritten
     from unspool.serving.journal import Entry
-    from unspool.serving.plan import Offer, Source
+    from unspool.serving.plan import Offer
     from unspool.serving.served import Answer
     from unspool.serving.stage import Match, Stage
     from unspool.serving.turns import Turn
@@ -38,145 +32,17 @@ __all__ = [
     "MODEL_CALL",
     "Meeting",
     "diverge",
-    "enter_stage",
-    "is_guest",
-    "is_left_out",
-    "leave_out",
-    "leave_stage",
     "meet",
     "permit",
-    "refuse_to_run",
-    "serves_tools",
-    "source_of",
     "spent",
-    "stage",
-    "start",
-    "stop",
 ]
 
-EXIT_CODE: Final = 3
 _BODY_MODE: Final = 0o600
 
 # Set inside a tool that `--live-tools` lets run: requests that the recording does not hold go out.
 FOR_REAL: ContextVar[bool] = ContextVar("unspool_for_real", default=False)
 # Whether the request that is being sent is a model call: those the rules of the rerun may allow, `--deny net` or not.
 MODEL_CALL: ContextVar[bool] = ContextVar("unspool_model_call", default=False)
-
-_stage: Stage | None = None
-_edits: Edits | None = None
-_inherited: list[Edits] = []  # of the forks that made the recording
-_raised: Callable[[str], BaseException] | None = None
-_left_out: Callable[[str, str], bool] | None = None
-_stopping = threading.Lock()
-
-
-def start(folder: str) -> None:
-    """Serve this OS process from a rerun folder. What cannot be read ends the program: it must not run for real."""
-    global _stage, _edits, _inherited
-    try:
-        from unspool.serving.stage import Stage
-
-        loaded = Stage(Path(folder))
-        if loaded.plan.edits is not None:
-            from unspool.serving.edits import read_edits
-
-            _edits = read_edits(loaded.plan.edits)
-        if loaded.plan.inherited:
-            from unspool.serving.edits import read_edits
-
-            _inherited = [found for one in loaded.plan.inherited if (found := read_edits(one)) is not None]
-        _stage = loaded
-    except Exception as exc:  # noqa: BLE001 - whatever it is, going on would be a live run
-        refuse_to_run(f"the rerun folder {folder} cannot be read: {type(exc).__name__}: {exc}")
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def enter_stage(opened: Stage, raised: Callable[[str], BaseException]) -> None:
-    """Serve this OS process until `leave_stage`: a rerun that is one of several in it, as a test is.
-
-    Args:
-        raised: makes of a reason what is raised where a rerun of its own would end the process.
-    """
-    global _stage, _raised
-    _stage, _raised = opened, raised
-
-
-def leave_stage() -> None:
-    """Undo `enter_stage`."""
-    global _stage, _raised
-    _stage = _raised = None
-
-
-def leave_out(wanted: Callable[[str, str], bool] | None) -> None:
-    """Neither record nor serve the requests, by method and URL, for which `wanted` is true; None: leave out none."""
-    global _left_out
-    _left_out = wanted
-
-
-def is_left_out(method: str, url: str) -> bool:
-    """Whether a request is none of ours."""
-    return _left_out is not None and _left_out(method, url)
-
-
-def is_guest() -> bool:
-    """Whether the rerun is one of several in this OS process, most of which is not its own."""
-    return _raised is not None
-
-
-def serves_tools() -> bool:
-    """Whether tool calls are answered from a recording."""
-    return _stage is not None and _stage.plan.tools
-
-
-def refuse_to_run(why: str) -> NoReturn:
-    """End this OS process before anything of the program happens for real."""
-    if _raised is not None:
-        raise _raised(why)
-    try:
-        sys.__stderr__.write(f"unspool: {why}. The program was stopped, because a rerun must not run for real.\n")  # type: ignore[union-attr]
-        sys.__stderr__.flush()  # type: ignore[union-attr]
-    finally:
-        os._exit(EXIT_CODE)
-
-
-def stage() -> Stage | None:
-    """The rerun this OS process belongs to; None in an ordinary run."""
-    return _stage
-
-
-def source_of(process: AgentProcess) -> Source | None:
-    """The recording that an agent process of a rerun replays; None if it has none, or this is no rerun."""
-    if _stage is None:
-        return None
-    if process.cast is None:
-        with _casting, quiet():
-            if process.cast is None:
-                process.cast = (_cast(_stage, process),)
-    return process.cast[0]
-
-
-_casting = threading.RLock()
-
-
-def _cast(stage: Stage, process: AgentProcess) -> Source | None:
-    lineage = process.lineage
-    is_first = lineage.parent is None or lineage.forked_at is not None
-    if not is_first and lineage.replays is None:
-        return None
-    return stage.cast(
-        None if is_first else lineage.replays,
-        own_command(),
-        process.intent,
-        process.role,
-        same_process=not is_first and process.role == "agent",
-    )
-
-
-def _after_fork() -> None:
-    global _stopping, _casting
-    _stopping, _casting = threading.Lock(), threading.RLock()
-    if _stage is not None:
-        _stage.after_fork()
 
 
 # --- what a request gets ---------------------------------------------------------------------------------------------
@@ -223,7 +89,7 @@ class _Request:
         self.url = clean_url(url)
         self.body = body
         self.given_url, self.given_body = url, body  # as the program made it
-        self.source = source_of(flow.process) if flow is not None else None
+        self.source = rerun.source_of(flow.process) if flow is not None else None
         self.record_id = self.source.record_id if self.source is not None else None
         self.task = flow.path if flow is not None else "0"
 
@@ -276,7 +142,7 @@ def meet(
         body: all of it.
         at: `file:line function` of the agent's code.
     """
-    stage = _stage
+    stage = rerun.stage()
     assert stage is not None
     request: _Request | None = None
     try:
@@ -337,7 +203,7 @@ def _match(stage: Stage, request: _Request) -> tuple[Match | None, str]:
     match = stage.match(key, body_digest(request.body), request.body, request.record_id, request.task)
     if match is not None or request.provider is None:
         return match, key
-    for edits in _inherited:
+    for edits in rerun.inherited():
         from unspool.serving.edits import rewrite
 
         done = rewrite(edits, request.provider.name, request.body, request.sent_url)
@@ -395,7 +261,8 @@ def _why_unknown(stage: Stage, request: _Request, key: str, expected: Offer | No
 
 def _at_target(stage: Stage, request: _Request, at: str | None, offer: Offer) -> Meeting:
     """The request a fork was made for: answered with the edited answer, or sent with the edits."""
-    if _edits is not None and (given := _edits.response) is not None:
+    edits = rerun.edits()
+    if edits is not None and (given := edits.response) is not None:
         stage.note(request.entry("edited", request.path(), offer=offer.number, at=at, detail={"answered": True}))
         from unspool.serving.served import Answer
 
@@ -410,10 +277,11 @@ def _send_edited(stage: Stage, request: _Request, at: str | None, target: Offer 
         stage.note(request.entry("live", request.path(), at=at))
         return Meeting("live")
     done: Rewritten | None = None
-    if _edits is not None:
+    edits = rerun.edits()
+    if edits is not None:
         from unspool.serving.edits import rewrite
 
-        done = rewrite(_edits, request.provider.name, request.body, request.sent_url)
+        done = rewrite(edits, request.provider.name, request.body, request.sent_url)
         if done.blocked is not None:
             _stop(stage, request, at, reason=done.blocked)
         for missed in done.missed:
@@ -451,7 +319,7 @@ def spent(path: str, data: LLMResponseData) -> None:
     Args:
         path: the device path of the call.
     """
-    stage = _stage
+    stage = rerun.stage()
     if stage is None or stage.plan.max_cost_usd is None or not stage.plan.prices:
         return
     from unspool.serving.spending import note_cost, price_of
@@ -486,8 +354,8 @@ def _send(stage: Stage, request: _Request, at: str | None, *, reason: str, expec
 
 def permit(method: str, url: str) -> None:
     """Called by a seam that is about to send what is no exchange; in a rerun only what is part of one comes back."""
-    stage = _stage
-    if stage is None or is_left_out(method, url):
+    stage = rerun.stage()
+    if stage is None or rerun.is_left_out(method, url):
         return
     may_be_live = stage.plan.on_divergence == "live" or bool(stage.plan.live_tools) or stage.reached
     if QUIET.get() and may_be_live:
@@ -503,7 +371,7 @@ def permit(method: str, url: str) -> None:
 
 def diverge(method: str, url: str, body: bytes, reason: str, *, expected: Offer | None = None) -> NoReturn:
     """Stop the program at something that must not happen for real, or cannot be served."""
-    stage = _stage
+    stage = rerun.stage()
     assert stage is not None
     with quiet():
         provider = providers.match(method, url)
@@ -544,52 +412,5 @@ def _keep_body(stage: Stage, body: bytes) -> str:
 
 
 def _stop(stage: Stage, request: _Request, at: str | None, *, reason: str, expected: Offer | None = None) -> NoReturn:
-    """Write the divergence down and end this OS process: nothing more may happen for real.
-
-    Several threads may come here at once: one does the work, the others wait for the end.
-    """
-    if _raised is not None:
-        _note_divergence(stage, request, at, reason=reason, expected=expected)
-        raise _raised(reason)
-    if not _stopping.acquire(blocking=False):
-        while True:
-            time.sleep(60)
-    QUIET.set(True)
-    try:
-        _note_divergence(stage, request, at, reason=reason, expected=expected)
-        _end_recordings()
-    except Exception as exc:  # noqa: BLE001 - the program stops whatever happens here
-        sys.__stderr__.write(f"unspool: stopped: {reason} ({type(exc).__name__}: {exc})\n")  # type: ignore[union-attr]
-    finally:
-        os._exit(EXIT_CODE)
-
-
-def stop(entry: Entry) -> NoReturn:
-    """Write down a divergence that is no request, and end this OS process as `_stop` does."""
-    stage = _stage
-    assert stage is not None
-    if _raised is not None:
-        stage.note(entry)
-        raise _raised(entry.reason or "")
-    if not _stopping.acquire(blocking=False):
-        while True:
-            time.sleep(60)
-    QUIET.set(True)
-    try:
-        stage.note(entry)
-        _end_recordings()
-    except Exception as exc:  # noqa: BLE001 - the program stops whatever happens here
-        sys.__stderr__.write(f"unspool: stopped: {entry.reason} ({type(exc).__name__}: {exc})\n")  # type: ignore[union-attr]
-    finally:
-        os._exit(EXIT_CODE)
-
-
-def _end_recordings() -> None:
-    from unspool.capture.guard import guard
-    from unspool.capture.runtime import runtime
-
-    for stream in (sys.stdout, sys.stderr):
-        with guard:
-            stream.flush()
-    for process in reversed(list(runtime.processes)):
-        process.end("stopped: the rerun diverged", stopped=True)
+    """Write the divergence down and end this OS process: nothing more may happen for real."""
+    stop_with(lambda: _note_divergence(stage, request, at, reason=reason, expected=expected), reason)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextvars import Token
 from typing import Any, NamedTuple
 
-from unspool.capture import output, serve
+from unspool.capture import output, rerun, serve
 from unspool.capture.credentials import clean_error
 from unspool.capture.flow import FLOW, Flow, current_flow, leave
 from unspool.capture.guard import guard
@@ -224,7 +224,7 @@ def perform(run: ToolRun, function: Callable[[], Any], restore: Restore) -> Any:
     Raises:
         BaseException: what the function raises, or raised when it was recorded.
     """
-    if serve.serves_tools():
+    if rerun.serves_tools():
         from unspool.capture.toolserve import ask
 
         answer = ask(run, restore)
@@ -256,7 +256,7 @@ async def perform_async(
     Raises:
         BaseException: what the function raises, or raised when it was recorded.
     """
-    if serve.serves_tools():
+    if rerun.serves_tools():
         from unspool.capture.toolserve import ask
 
         answer = ask(run, restore)

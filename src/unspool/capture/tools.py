@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar, overload
 
-from unspool.capture import serve
+from unspool.capture import rerun
 from unspool.capture.flow import current_flow
 from unspool.capture.generators import wrap_async_generator, wrap_generator
 from unspool.capture.toolrun import ITEMS_MAX, ToolRun, begin, perform, perform_async
@@ -102,7 +102,7 @@ def _starter(
 
     def start_serving(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ToolRun | None:
         run = start(args, kwargs)
-        if run is not None and serve.serves_tools():
+        if run is not None and rerun.serves_tools():
             run.serve_items(restore, is_async=is_async)
         return run
 

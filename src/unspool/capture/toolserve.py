@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from unspool.capture import serve
+from unspool.capture import rerun, serve, stopping
 from unspool.capture.flow import quiet
 from unspool.errors import UnspoolError
 from unspool.events import SyscallEventData
@@ -57,7 +57,7 @@ def ask(run: ToolRun, restore: Restore) -> Answer | None:
 
     Does not return when the program is to be stopped.
     """
-    stage = serve.stage()
+    stage = rerun.stage()
     if stage is None:
         return None
     with quiet():
@@ -66,7 +66,7 @@ def ask(run: ToolRun, restore: Restore) -> Answer | None:
 
 def claim(run: ToolRun) -> Answer | None:
     """The recorded answer to a call that is no divergence when the recording lacks it, and that never runs for real."""
-    stage = serve.stage()
+    stage = rerun.stage()
     if stage is None:
         return None
     with quiet():
@@ -79,7 +79,7 @@ class _Asking:
     def __init__(self, stage: Stage, run: ToolRun) -> None:
         self.stage = stage
         self.run = run
-        source = serve.source_of(run.process)
+        source = rerun.source_of(run.process)
         self.record_id = source.record_id if source is not None else None
         outer = run.outer
         self.place = Place(self.record_id, outer.path, outer.in_tool)
@@ -167,7 +167,7 @@ class _Asking:
         )
         self._fill(entry)
         if plan.on_divergence != "live":
-            serve.stop(entry)
+            stopping.stop(entry)
         self.stage.journal.write(entry)
         self._live(None, "the recording does not hold it (--on-divergence live)")
 
@@ -194,7 +194,7 @@ class _Asking:
         entry = Entry(kind="divergence", path=self.run.path, offer=number, reason=reason, detail={"refused": True})
         entry.detail["asked"] = _short(self.run.asked)
         self._fill(entry)
-        serve.stop(entry)
+        stopping.stop(entry)
 
     def _restored(self, offer: Offer, restore: Restore) -> Answer:
         if offer.unservable is not None:

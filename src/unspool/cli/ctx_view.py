@@ -10,9 +10,10 @@ from unspool.cli.listing import LLM_PREFIX
 from unspool.cli.prices import Prices, context_window
 from unspool.context.advice import Advice, advise
 from unspool.context.breaks import CacheBreak, find_breaks
-from unspool.context.calls import Call, Run, read_run
+from unspool.context.calls import Call, Run
 from unspool.context.composition import Composition, compose
 from unspool.context.lives import Lives, live
+from unspool.context.reading import read_run
 from unspool.errors import NoSnapshot
 from unspool.events import LLMResponse
 from unspool.recording.reader import RecordReader

@@ -13,7 +13,8 @@ from unspool.cli.growth_text import growth_json, growth_text, turn_json, turn_li
 from unspool.cli.limit_options import TOKENS
 from unspool.cli.options import Command, json_option, recording_argument, store_option
 from unspool.cli.terminal import put, use_color, width
-from unspool.context.calls import Run, read_run
+from unspool.context.calls import Run
+from unspool.context.reading import read_run
 from unspool.context.trajectory import Trajectory, prediction_at, trajectory
 from unspool.events import RecordStatus
 from unspool.recording.address import resolve

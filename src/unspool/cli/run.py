@@ -77,7 +77,7 @@ def run(
     \b
         unspool run -- python agent.py --verbose
         unspool run --name "nightly" --trace file,process,net -- ./nightly.sh
-        unspool run --budget 200k --on-critical pause --max-cost 5 -- python agent.py
+        unspool run --budget 200k --max-cost 5 -- python agent.py
     """
     more = {"propagate": propagate}
     launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace), lineage=more)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from unspool import providers
-from unspool.capture import serve
+from unspool.capture import rerun
 from unspool.capture.flow import FLOW, Flow, leave
 from unspool.capture.process import AgentProcess, Lineage
 from unspool.capture.runtime import runtime
@@ -98,9 +98,9 @@ class Running:
         process = self._process = AgentProcess(lineage, intent=self.test, role="agent")
         # Under `unspool run` the test's traffic is its own affair.
         self._put_back = runtime.set_aside()
-        serve.leave_out(self._is_left_out)
+        rerun.leave_out(self._is_left_out)
         if self._served is not None:
-            serve.enter_stage(self._served.stage, self._raised)  # before the seams, which differ for a rerun
+            rerun.enter_stage(self._served.stage, self._raised)  # before the seams, which differ for a rerun
         runtime.arm(process, chance=False)
         process.ensure()
 
@@ -121,8 +121,8 @@ class Running:
 
     def finish(self) -> None:
         """Take everything out again. What was recorded stays until `close`."""
-        serve.leave_stage()
-        serve.leave_out(None)
+        rerun.leave_stage()
+        rerun.leave_out(None)
         for name in self._placeholders:
             if os.environ.get(name) == _PLACEHOLDER:
                 del os.environ[name]

@@ -11,9 +11,10 @@ from unspool.cli import amounts
 from unspool.cli.ctx_view import Costs, main_call, view_of, window_of
 from unspool.cli.prices import Prices
 from unspool.context.breaks import CacheBreak, find_breaks
-from unspool.context.calls import CATEGORIES, Call, read_run
+from unspool.context.calls import CATEGORIES, Call
 from unspool.context.composition import compose
 from unspool.context.growth import GrowthPrediction
+from unspool.context.reading import read_run
 from unspool.context.trajectory import Turn, trajectory
 from unspool.events import RecordStatus
 from unspool.recording.reader import RecordReader

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import unspool
-from unspool.capture import serve
+from unspool.capture import rerun
 from unspool.capture.runtime import runtime
 from unspool.serving.journal import Entry, read_journal
 from unspool.serving.offers import make_plan, open_tree
@@ -38,7 +38,7 @@ class Bench:
             reader.close()
         self.folder.mkdir()
         write_plan(self.folder, plan, offers)
-        self._monkeypatch.setattr(serve, "_stage", Stage(self.folder))
+        self._monkeypatch.setattr(rerun, "_stage", Stage(self.folder))
 
     def journal(self) -> list[Entry]:
         return [entry for entry in read_journal(self.folder) if entry.kind in ("tool", "divergence")]

@@ -17,7 +17,9 @@ from unspool import __version__
 from unspool.cli.main import COMMANDS, cli
 
 SHARED = {
-    "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "exchanges", "filters", "findings",
+    "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "ctx_json", "ctx_text",
+    "ctx_verify", "ctx_view", "ctx_whatif", "exchanges", "filters", "findings", "growth_text",
+    "limit_options", "limits",
     "follow", "fork_bench", "fork_options", "fork_run", "fork_send", "history", "launch", "lineview", "listing",
     "main", "options", "otlp_export", "overview", "prices", "removal", "rerunfolders", "restart", "runs", "screens",
     "spending_limit", "stopping", "subjects", "supervise", "table", "terminal", "timeline", "tracelist",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from made_contexts import Talk, tool
 
-from unspool.context.calls import read_run
 from unspool.context.composition import compose
+from unspool.context.reading import read_run
 from unspool.events import ContextSnapshotData, CtxMessage, LLMResponseData, Part, RecordEvent, RecordEventType
 from unspool.recording.reader import RecordReader
 from unspool.recording.recorder import Recorder

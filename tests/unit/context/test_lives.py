@@ -10,9 +10,10 @@ from made_contexts import Talk, tool
 
 from unspool.context.advice import advise
 from unspool.context.breaks import find_breaks
-from unspool.context.calls import Block, Call, Run, read_run
+from unspool.context.calls import Block, Call, Run
 from unspool.context.charges import Charges
 from unspool.context.lives import Life, Lives, live
+from unspool.context.reading import read_run
 from unspool.context.whatif import find_blocks, leaked_lives, without_blocks
 from unspool.recording.reader import RecordReader
 from unspool.trace.rates import Rates

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from made_contexts import Talk
 
-from unspool.context.calls import read_run
+from unspool.context.reading import read_run
 from unspool.context.trajectory import Trajectory, prediction_at, trajectory
 
 LONG = " ".join(f"word{number}" for number in range(200))

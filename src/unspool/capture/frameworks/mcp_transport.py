@@ -15,7 +15,7 @@ from contextvars import ContextVar, Token
 from dataclasses import replace
 from typing import Any
 
-from unspool.capture import serve
+from unspool.capture import rerun
 from unspool.capture.credentials import clean_argv, clean_url
 from unspool.capture.flow import FLOW, QUIET, current_flow, leave
 from unspool.capture.toolrun import ToolRun, begin
@@ -119,7 +119,7 @@ class Connection:
             # How many tasks a transport starts is its own affair: they do not count among the agent's.
             run.flow.children = itertools.count(1)
         self._inner = self._connect()
-        if run is not None and serve.serves_tools():
+        if run is not None and rerun.serves_tools():
             from unspool.capture.toolserve import claim
 
             answer = claim(run)

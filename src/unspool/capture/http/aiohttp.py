@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from unspool.capture import serve
+from unspool.capture import rerun, serve
 from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, current_flow, leave
 from unspool.capture.guard import guard
@@ -39,7 +39,7 @@ def install(module: Any, patch: Patch) -> None:
     decoding, raw = _middleware_with(reader, decoded=True), _middleware_with(reader, decoded=False)
 
     async def request_with_seam(self: Any, method: Any, url: Any, **options: Any) -> Any:
-        if (current_flow() is not None and not QUIET.get()) or serve.stage() is not None:
+        if (current_flow() is not None and not QUIET.get()) or rerun.stage() is not None:
             own = options.get("middlewares")
             decodes = options.get("auto_decompress")
             seam = decoding if (self._auto_decompress if decodes is None else decodes) else raw
@@ -47,7 +47,7 @@ def install(module: Any, patch: Patch) -> None:
         return await original(self, method, url, **options)
 
     patch(module.ClientSession, "_request", request_with_seam)
-    if serve.stage() is not None:
+    if rerun.stage() is not None:
         from unspool.capture.http import aiohttp_serving
 
         aiohttp_serving.install(module, patch)
@@ -61,7 +61,7 @@ def _middleware_with(
 ) -> Callable[[Any, Callable[[Any], Awaitable[Any]]], Awaitable[Any]]:
     async def middleware(request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
         exchange = None
-        if serve.stage() is not None and _bytes_of(request.body) is None:
+        if rerun.stage() is not None and _bytes_of(request.body) is None:
             from unspool.capture.http import aiohttp_serving
 
             await aiohttp_serving.read_body(request)

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, NoReturn
 
-from unspool.capture import serve
+from unspool.capture import rerun, serve
 from unspool.events import ErrorData
 from unspool.recording.lines import revive
 from unspool.serving.rebuild import class_named
@@ -34,7 +34,7 @@ class Delivery:
         assert meeting.answer is not None
         self._meeting = meeting
         self.answer: Answer = meeting.answer
-        stage = serve.stage()
+        stage = rerun.stage()
         self._is_paced = stage is not None and stage.plan.realtime
 
     # --- before the response -----------------------------------------------------------------------------------------

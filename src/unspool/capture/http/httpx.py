@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from unspool.capture import serve
+from unspool.capture import rerun, serve
 from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
@@ -38,7 +38,7 @@ def install(module: Any, patch: Patch) -> None:
     async_client_transport = module.AsyncClient._transport_for_url
 
     def send_single_request(self: Any, request: Any) -> Any:
-        if serve.stage() is not None:
+        if rerun.stage() is not None:
             _read_upload(module, request)
         exchange = _begin(name, request)
         if exchange is None:
@@ -67,7 +67,7 @@ def install(module: Any, patch: Patch) -> None:
         return response
 
     async def async_send_single_request(self: Any, request: Any) -> Any:
-        if serve.stage() is not None:
+        if rerun.stage() is not None:
             await _read_async_upload(module, request)
         exchange = _begin(name, request)
         if exchange is None:

@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from unspool.capture import serve
+from unspool.capture import rerun, serve
 from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
@@ -53,7 +53,7 @@ def install(module: Any, patch: Patch) -> None:
         self: Any, conn: Any, method: str, url: str, body: Any = None, headers: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
         exchange = None
-        if serve.stage() is not None:
+        if rerun.stage() is not None:
             body = _read_body(body)
         with guard:
             exchange = begin("urllib3", method, _absolute(self, url), _pairs(self, headers), _bytes_of(body))
@@ -88,7 +88,7 @@ def install(module: Any, patch: Patch) -> None:
 
     def prepare_proxy_when_sending(self: Any, conn: Any) -> None:
         # A tunnel is opened before it is known whether the request will be sent.
-        if serve.stage() is None:
+        if rerun.stage() is None:
             prepare_proxy(self, conn)
         else:
             setattr(conn, _NO_TUNNEL, True)
