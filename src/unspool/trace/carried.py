@@ -36,10 +36,9 @@ __all__ = ["CarriedCost", "CarriedEntry", "carried_cost"]
 class CarriedEntry(Struct):
     """What one producer put into prompts, and what that cost.
 
-    `tokens` is its size when it was sent first (a result or a turn that another lane sends once more is still the same),
-    `sends` how often a model call sent it (for a producer of several
-    messages each one counts), `sent_tokens` what these calls paid for, of which `cached_tokens` were read from the
-    provider's cache. `cost_usd` is for all of them and `first_usd` for the first: the difference is what carrying it
+    `tokens` is its size when it was sent first (a result or a turn that another lane sends too is the same one),
+    `sends` how often a model call sent it (for a producer of several messages each one counts), `sent_tokens` what
+    these calls paid for, of which `cached_tokens` were read from the provider's cache. `cost_usd` is for all of them and `first_usd` for the first: the difference is what carrying it
     cost. Costs are None where no price is known.
     """
 
