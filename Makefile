@@ -60,11 +60,14 @@ check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "unspool needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
 
-# The terminal tests need tmux. On Debian as root it is installed; elsewhere the tests that need it say they were skipped.
+# The terminal tests need tmux, the browser tests Chromium with its driver. On Debian as root they are installed; elsewhere
+# the tests that need them say they were skipped.
 system-packages:
-	@command -v tmux >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 \
-	  && apt-get update -qq && apt-get install -y -qq tmux >/dev/null; } \
-	  || echo "tmux is not installed: the terminal tests will be skipped"
+	@missing=""; command -v tmux >/dev/null 2>&1 || missing="tmux"; \
+	command -v chromium >/dev/null 2>&1 && command -v chromedriver >/dev/null 2>&1 || missing="$$missing chromium chromium-driver"; \
+	[ -z "$$missing" ] || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
+	  || echo "not installed: $$missing; the tests that need it will be skipped"
 
 $(VENV)/bin/python: | check-python
 	$(PYTHON) -m venv $(VENV)

@@ -32,6 +32,8 @@ _IDLE_S: Final = 60
 _PROTO: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
 _PROBLEMS_MAX: Final = 3
+_LENGTH_DIGITS: Final = 15
+_DISCARDED_MAX: Final = 256 << 20
 
 
 class _Refused(Exception):
@@ -90,8 +92,11 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     timeout = _IDLE_S
     server: Receiver
+    _unread = 0  # bytes of the body that the client has still to send
 
     def do_POST(self) -> None:
+        length = self.headers.get("content-length") or ""
+        self._unread = int(length) if length.isdecimal() and len(length) <= _LENGTH_DIGITS else 0
         try:
             content_type, answer = self._take()
         except _Refused as refused:
@@ -150,11 +155,12 @@ class _Handler(BaseHTTPRequestHandler):
             data = self._chunked(most, too_large)
         else:
             length = self.headers.get("content-length") or ""
-            if not length.isdecimal() or len(length) > 15:
+            if not length.isdecimal() or len(length) > _LENGTH_DIGITS:
                 raise _Refused(HTTPStatus.LENGTH_REQUIRED, "content-length is missing or no number")
             if int(length) > most:
                 raise too_large
             data = self.rfile.read(int(length))
+            self._unread = 0
             if len(data) < int(length):
                 raise _Refused(HTTPStatus.BAD_REQUEST, "the body is shorter than content-length says")
         if encoding == "gzip":
@@ -182,10 +188,20 @@ class _Handler(BaseHTTPRequestHandler):
             found += self.rfile.read(size)
             self.rfile.readline(1024)
 
+    def _discard_body(self) -> None:
+        """Read what the client is still sending, within bounds: one that is cut off does not see why."""
+        left = min(self._unread, _DISCARDED_MAX)
+        while left > 0:
+            piece = self.rfile.read(min(left, 1 << 16))
+            if not piece:
+                return
+            left -= len(piece)
+
     # --- answering ---------------------------------------------------------------------------------------------------
 
     def _refuse(self, refused: _Refused) -> None:
-        # What was not read of the body would be taken for the next request.
+        self._discard_body()
+        # What is still unread of the body would be taken for the next request.
         self.close_connection = True
         # OTLP/HTTP wants a google.rpc.Status; in JSON everybody can read it.
         body = json.dumps({"code": int(refused.status), "message": refused.reason}).encode()
