@@ -472,8 +472,8 @@ class RecordMetadata(Struct):
 
     Times are aware UTC datetimes, None while unset. `role` is `agent`, or `worker` for a child process the agent
     started by itself. `parent` is the record id of the process that started this one, `root` that of the first. Of a
-    fork `parent` is the recording it left at event `forked_at`; `rerun_of` names the recording that was run again. `launched`
-    is the command that `unspool run` was given in the folder `launched_in`, which started this process.
+    fork `parent` is the recording it left at event `forked_at`; `rerun_of` names the recording that was run again.
+    `launched` is the command that `unspool run` was given in the folder `launched_in`, which started this process.
     """
 
     record_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,7 @@ from unspool.trace import (
     SpanTree,
     analyze_trace,
     build_span_tree,
+    critical,
     format_blame_result,
     format_trace_tree,
 )
@@ -232,3 +234,13 @@ def test_a_chain_far_deeper_than_the_stack() -> None:
     assert len(result.critical_segments) == 2 * depth - 1
     assert len(result.error_chains[0].path) == depth
     assert len(format_blame_result(result)) < 20_000
+
+
+@given(any_trace)
+def test_many_children_give_the_path_that_few_give(spans):
+    """Of many the last is looked for instead of sorting them; here all are many."""
+    few = [(part.span.span_id, part.start_ns, part.end_ns) for part in analysed(spans)[1].critical_segments]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(critical, "_MANY", 0)
+        many = [(part.span.span_id, part.start_ns, part.end_ns) for part in analysed(spans)[1].critical_segments]
+    assert many == few

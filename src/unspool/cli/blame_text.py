@@ -50,7 +50,7 @@ def blame_text(subject: Subject, report: TraceReport, by: str | None, look: Look
         lines += suspect_lines(subject, report, color=look.color, width=look.width, asked=by == "errors")
     if by in (None, "time"):
         lines += ["", *_time(subject, report, look)]
-    if by == "time":
+    if by == "time" and report.has_times:
         lines += ["", *_path(report, look)]
     no_cost = report.result.summary.total_cost_usd is None
     if by == "tokens" or (by is None and no_cost and report.result.summary.total_tokens):
@@ -72,10 +72,10 @@ def head_line(subject: Subject, report: TraceReport) -> tuple[str, str]:
     unknown = sum(span.kind == "llm" and span.tokens_used is None for span in nodes)
     served = sum(span.kind == "llm" and span.attributes.get(ORIGIN) == "served" for span in nodes)
     parts = [
-        format_duration(metadata.total_duration),
+        format_duration(metadata.total_duration) if report.has_times else "no times",
         amounts.counted(models, "model call") + (f" ({served} served)" if served else ""),
         amounts.counted(tools, "tool call"),
-        f"{amounts.tokens(metadata.total_tokens, more=unknown > 0)} tokens",
+        f"{amounts.tokens(metadata.total_tokens or (None if unknown else 0), more=unknown > 0)} tokens",
     ]
     if models:
         parts.append(amounts.cost(metadata.total_cost_usd, more=unpriced > 0) + _unknown_cost(metadata.total_cost_usd))
@@ -95,6 +95,8 @@ def _unknown_cost(cost: float | None) -> str:
 def _time(subject: Subject, report: TraceReport, look: Look) -> list[str]:
     shares = rollup(report.tree, report.result, look.group)
     total = report.result.critical_duration
+    if not report.has_times:
+        return ["No times are known."]
     title = f"Where the {format_duration(total)} went"
     early = _startup(subject)
     cells = [

@@ -137,7 +137,7 @@ def what_of(span: Span) -> str:
 
 
 def _message(span: Span) -> str:
-    return show_text(error_message(span) or f"ended with {span.status}", _MESSAGE)
+    return show_text(" ".join(error_message(span).split()) or f"ended with {span.status}", _MESSAGE)
 
 
 def _place(subject: Subject, span: Span) -> str:

@@ -66,6 +66,8 @@ def _until(report: TraceReport) -> int:
 
 def _slow(report: TraceReport) -> str:
     total = report.result.critical_duration
+    if not report.has_times:
+        return ""
     calls = [row for row in rollup(report.tree, report.result, "call") if row.kind != "agent" and row.critical]
     if not calls or calls[0].critical < total * _WORTH:
         own = report.result.critical_duration - sum(row.critical for row in calls)

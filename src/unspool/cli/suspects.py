@@ -35,9 +35,10 @@ def suspect_lines(
     for rank, (span, turn, suspect) in enumerate(found, 1):
         text = f"  {rank}. {_step(subject, span, turn)}: {'; '.join(suspect.reasons) or 'it came early'}"
         lines += wrap(text, width, subsequent_indent=" " * 5, break_long_words=False) if width is not None else [text]
-    root = subject.recorded.processes[0].reader.record_id.partition("-")[0]
-    name = root if root.isdecimal() else subject.name
-    return [*lines, dim(f"     Find the one that decided it: unspool bisect {show_text(name)} --check CMD", color)]
+    root = subject.recorded.processes[0].reader.metadata
+    if root.command is None:  # imported: there is nothing to run again
+        return lines
+    return [*lines, dim(f"     Find the one that decided it: unspool bisect {root.pid} --check CMD", color)]
 
 
 def _step(subject: Subject, span: Span, turn: Turn) -> str:

@@ -109,6 +109,9 @@ class LiveExport:
         """Whether nothing will be added to a span any more."""
         if span.status is SpanStatus.OPEN or not span.end_time_ns:
             return False
+        # How the command ended is known when its exit code is, which is after its recording has ended.
+        if span.kind == "agent" and not span.parent_span_id:
+            return False
         # The event with the tokens of a call is written behind that of its end: wait for it, but only once.
         if span.kind == "llm" and span.tokens_used is None and span.span_id not in self._waited:
             self._waited.add(span.span_id)

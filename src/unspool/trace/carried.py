@@ -38,8 +38,8 @@ class CarriedEntry(Struct):
 
     `tokens` is its size when it was sent first (a result or a turn that another lane sends too is the same one),
     `sends` how often a model call sent it (for a producer of several messages each one counts), `sent_tokens` what
-    these calls paid for, of which `cached_tokens` were read from the provider's cache. `cost_usd` is for all of them and `first_usd` for the first: the difference is what carrying it
-    cost. Costs are None where no price is known.
+    these calls paid for, of which `cached_tokens` were read from the provider's cache. `cost_usd` is for all of them
+    and `first_usd` for the first: the difference is what carrying it cost. Costs are None where no price is known.
     """
 
     producer: Producer

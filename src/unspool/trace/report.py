@@ -32,6 +32,11 @@ class TraceReport(Struct):
     handled: list[ErrorChain]
     carried: CarriedCost | None = None
 
+    @property
+    def has_times(self) -> bool:
+        """Whether its times say anything: imported runs may have none, and then last less than a microsecond."""
+        return self.result.critical_duration >= 1000
+
 
 def report_on(
     tree: SpanTree, *, carried: CarriedCost | None = None, needed: Iterable[tuple[SpanID, SpanID]] = (), top: int = TOP

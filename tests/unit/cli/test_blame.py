@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 from cli_events import model_call, state, syscall, tool
@@ -177,3 +178,38 @@ def test_tables_fit_the_terminal(invoke, agent_run, monkeypatch, width):
         assert all(len(line) <= max(int(width), 48) for line in tables), tables
     text = text_of(invoke("blame", "1", "--color", "always"))
     assert "\x1b[1m" in text
+
+
+def test_suspects_of_a_failed_run(invoke, as_json, make):
+    recorder = make(
+        state(),
+        *model_call(1, text="The capital is Sydney-Harbour, by Atlas-1911."),
+        *model_call(2, text="Sydney-Harbour it is, by Atlas-1911: 5231147 live there."),
+        *model_call(3, text="Sydney-Harbour has 5231147, by Atlas-1911."),
+        state("running", "dead", "exited: ValueError: no"),
+        running=True,
+        command=["python", "agent.py"],
+    )
+    recorder.close(exit_code=1)
+    text = text_of(invoke("blame", "last"))
+    assert "Suspect steps (ranked by what rests on what; no proof)" in text
+    assert "1. call 1 (1@3): 2 of 2 later steps rest on it; the last answer does" in text
+    assert "unspool bisect 1 --check CMD" in text
+    rows = as_json("blame", "last")["suspects"]
+    assert [(row["rank"], row["call"]) for row in rows] == [(1, 1), (2, 2), (3, 3)]
+    assert rows[0]["score"] > rows[1]["score"] > rows[2]["score"]
+
+
+def test_suspects_of_a_run_that_ended_well_only_when_asked_for(invoke, make):
+    make(state(), *model_call(1, text="alpha one"), *model_call(2, text="beta two"))
+    assert "Suspect" not in text_of(invoke("blame", "last"))
+    text = text_of(invoke("blame", "last", "--by", "errors"))
+    assert "Suspect steps, if the outcome is wrong" in text
+    assert "bisect" not in text  # made by hand: there is no command to run again
+
+
+def test_what_is_not_known_is_said(invoke, make):
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    make(state(), start_time=at, end_time=at)  # imported from where no times are
+    for by, said in (("time", "No times are known."), ("tokens", "No tokens are known."), ("cost", "no cost")):
+        assert said in text_of(invoke("blame", "last", "--by", by))
