@@ -164,7 +164,7 @@ def load_step(
         snapshot_seq=snapshot.seq_num if snapshot is not None else None,
         kind=row.kind,
         title=row.name,
-        facts=_facts(row, event, exchange),
+        facts=[(name, cutter.cut(value)[0]) for name, value in _facts(row, event, exchange)],
         system=pieces_of(cutter.cut(system)[0]),
         system_length=len(system),
         tools=[
