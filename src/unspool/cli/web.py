@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -64,6 +65,7 @@ def web(
 
     def started(address: str) -> None:
         put(address)
+        sys.stdout.flush()  # a program may be reading it, and nothing else comes
         note(f"Serving {show_text(str(place.path))}. Stop with Ctrl-C.")
         if open_it:
             click.launch(address)

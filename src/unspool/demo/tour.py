@@ -64,6 +64,12 @@ TOUR: tuple[Section, ...] = (
         lines=30,
     ),
     Section(
+        "What of the context was used",
+        "Of that log one line was. What would the run have cost without the rest, and does the model still say the same? "
+        "It is asked again to make sure.",
+        ("ctx", "last", "--without", "payment_log", "--verify"),
+    ),
+    Section(
         "One model call in full",
         "Any point of a recording has an address. This is the fifth model call, with its exact request and answer.",
         ("show", "last@call:5"),

@@ -18,11 +18,11 @@ from unspool.cli.main import COMMANDS, cli
 
 SHARED = {
     "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "ctx_json", "ctx_text",
-    "ctx_verify", "ctx_view", "ctx_whatif", "exchanges", "filters", "findings", "growth_text",
+    "ctx_verify", "ctx_view", "ctx_whatif", "deaths", "exchanges", "filters", "findings", "growth_text",
     "limit_options", "limits",
     "follow", "fork_bench", "fork_options", "fork_run", "fork_send", "history", "launch", "lineview", "listing",
     "main", "options", "otlp_export", "overview", "prices", "removal", "rerunfolders", "restart", "runs", "screens",
-    "spending_limit", "stopping", "subjects", "supervise", "table", "terminal", "timeline", "tracelist",
+    "spending_limit", "stopping", "subjects", "supervise", "suspects", "table", "terminal", "timeline", "tracelist",
 }  # fmt: skip
 
 
