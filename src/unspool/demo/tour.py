@@ -65,8 +65,8 @@ TOUR: tuple[Section, ...] = (
     ),
     Section(
         "What of the context was used",
-        "Of that log one line was. What would the run have cost without the rest, and does the model still say the same? "
-        "It is asked again to make sure.",
+        "Of that log one line was. What would the run have cost without the rest, and does the model still say the "
+        "same? It is asked again to make sure.",
         ("ctx", "last", "--without", "payment_log", "--verify"),
     ),
     Section(
