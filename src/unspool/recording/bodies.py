@@ -37,6 +37,8 @@ class BodyStore:
         if data:
             key = key_of_hex(digest)
             is_json = is_json and data[:1] in (b"{", b"[")
+            # A body that is one JSON string is stored like the strings in others: parts of a rope must be no ropes.
+            is_stream = is_stream and data[:1] != b'"'
             rope = None
             if is_json and not self._pool.has(key):
                 rope = self._templates.json_rope(data)
