@@ -22,7 +22,7 @@ from unspool.errors import UsageError
 from unspool.events import LLMResponse, RecordEventType
 from unspool.recording.address import resolve
 from unspool.recording.reader import RecordReader
-from unspool.recording.stdout import read_stdout
+from unspool.recording.stdout import STDOUT_NAME, read_stdout
 from unspool.replay.bisect import Bisection, Candidate, Probe
 from unspool.replay.bisect_format import format_bisection_plan, format_probe, format_verdict, format_verdict_json
 from unspool.replay.rerun import Outcome
@@ -231,7 +231,7 @@ class _Search:
         if verdict:
             raise UsageError(
                 f"{record_id} passes the check: there is no failure to find. Nothing was started. "
-                f"The check got its standard output: unspool show {record_id}"
+                f"What the check got as its input is {self.store.records / record_id / STDOUT_NAME}"
             )
 
     def run(self, bisection: Bisection, *, every: bool, confirm: bool) -> None:

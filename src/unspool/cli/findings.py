@@ -56,7 +56,7 @@ def _wrong(report: TraceReport) -> str:
             f"{what_of(one.attempts[0])}: {show_text(one.reason, _MESSAGE)}, then ok" for one in report.retries[:2]
         ]
         more = f" (and {len(report.retries) - 2} more)" if len(report.retries) > 2 else ""
-        return f"nothing for good. {'; '.join(texts)}{more}"
+        return f"no error lasted. {'; '.join(texts)}{more}"
     return ""
 
 

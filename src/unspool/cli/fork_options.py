@@ -6,12 +6,13 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unspool.cli.terminal import note
+from unspool.cli.terminal import is_terminal, note
 from unspool.errors import UsageError
 from unspool.replay.forkdoc import BrokenDocument, read_document, write_document
 from unspool.serving.edits import Draft
@@ -129,7 +130,13 @@ def edit_document(draft: Draft, file: Path | None = None) -> bool:
 
 
 def _run_editor(path: Path) -> None:
-    command = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    chosen = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if chosen is None and not (is_terminal(sys.stdin) and is_terminal(sys.stdout)):
+        path.unlink()
+        raise UsageError(
+            "--edit: there is no terminal for an editor. Set EDITOR, or give the text with --edit-file FILE"
+        )
+    command = chosen or "vi"
     try:
         words = shlex.split(command)
         code = subprocess.run([*words, str(path)], check=False).returncode

@@ -64,7 +64,7 @@ def restart(metadata: RecordMetadata, argv: Sequence[str] | None = None, *, pin:
     if cwd is not None:
         environ["PWD"] = cwd
     words = list(argv) if argv else _words(metadata, environ, about)
-    _check_program(metadata, words, cwd or os.getcwd(), environ)
+    _check_program(metadata, words, cwd or os.getcwd(), environ, given=bool(argv))
     return Restart(words, cwd or os.getcwd(), environ, about)
 
 
@@ -103,15 +103,27 @@ def _filled(word: str, metadata: RecordMetadata, environ: dict[str, str], about:
     return _VARIABLE_IN_WORD.sub(value, word)
 
 
-def _check_program(metadata: RecordMetadata, argv: Sequence[str], cwd: str, environ: Mapping[str, str]) -> None:
+def _check_program(
+    metadata: RecordMetadata, argv: Sequence[str], cwd: str, environ: Mapping[str, str], *, given: bool
+) -> None:
     program = os.path.join(cwd, argv[0]) if os.sep in argv[0] else argv[0]
     if shutil.which(program, path=environ.get("PATH")) is None:
+        if given:
+            raise UsageError(
+                f"{argv[0]}: command not found or not executable in {cwd}, where {metadata.record_id} was recorded. "
+                f"Nothing was started"
+            )
         raise UsageError(
             f"{argv[0]}: the program that {metadata.record_id} ran is not there any more, or is not executable. "
             f"Give one: unspool rerun {metadata.record_id} -- CMD…"
         )
     script = _script(argv)
     if script is not None and not os.path.exists(os.path.join(cwd, script)):
+        if given:
+            raise UsageError(
+                f"{os.path.join(cwd, script)}: no such file. A command starts where {metadata.record_id} was recorded. "
+                f"Nothing was started"
+            )
         raise UsageError(
             f"{os.path.join(cwd, script)}: the program that {metadata.record_id} ran is not there any more. "
             f"Put it back, or give another: unspool rerun {metadata.record_id} -- CMD…"

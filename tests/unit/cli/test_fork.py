@@ -59,6 +59,14 @@ def test_a_document_that_was_edited_elsewhere(invoke, as_json, agent_run, tmp_pa
     assert "fork.txt, line 3: there is no message 7" in result.stderr
 
 
+def test_without_a_terminal_no_editor_is_started_by_itself(invoke, agent_run, monkeypatch):
+    for name in ("VISUAL", "EDITOR"):
+        monkeypatch.delenv(name, raising=False)
+    result = invoke("fork", "last@call:1", "--edit")
+    assert result.exit_code == 2
+    assert "--edit-file" in result.stderr
+
+
 def test_an_editor_that_fails_keeps_the_text(invoke, agent_run, monkeypatch, tmp_path):
     monkeypatch.setenv("VISUAL", "false")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

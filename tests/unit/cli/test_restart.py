@@ -110,3 +110,12 @@ def test_what_is_gone_is_named(tmp_path: Path, fields: dict[str, Any], text: str
 def test_another_command_can_be_given(tmp_path: Path) -> None:
     how = restart(recorded(tmp_path, launched=["/no/such/program"]), [sys.executable, "fixed"])
     assert how.argv == [sys.executable, "fixed"]
+
+
+@pytest.mark.parametrize("argv", [["nosuch-program"], [sys.executable, "nosuch.py"]])
+def test_a_given_command_that_is_not_there_is_not_said_to_be_the_recorded_one(tmp_path: Path, argv: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        restart(recorded(tmp_path), argv)
+    assert argv[-1] in str(caught.value)
+    assert "Nothing was started" in str(caught.value)
+    assert "any more" not in str(caught.value)
