@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from unspool.replay.lanes import lanes_of, match_lanes
-from unspool.replay.runs import align_steps
+from unspool.replay.pairs import align_steps
 from unspool.replay.steps import RunStep
 
 # Few keys, so that steps repeat and resemble each other across conversations.

@@ -40,7 +40,8 @@ class Draws(Builtin):
         super().__init__("random")
         self._library = module
         self._generator = module._inst
-        self._random, self._getrandbits = self._generator.random, self._generator.getrandbits
+        self._random: Callable[[], float] = self._generator.random
+        self._getrandbits: Callable[[int], int] = self._generator.getrandbits
         self._gauss = self._generator.gauss
         self._reset()
 
@@ -75,22 +76,25 @@ class Draws(Builtin):
     def random(self) -> float:
         if FLOW.get() is self._flow:
             self._count += 1
-            return self._random()  # type: ignore[no-any-return]
-        return self._draw("random.random", (), None, float)  # type: ignore[no-any-return]
+            return self._random()
+        value: float = self._draw("random.random", (), None, float)
+        return value
 
     def getrandbits(self, k: int, /) -> int:
         if FLOW.get() is self._flow:
             self._count += 1
-            return self._getrandbits(k)  # type: ignore[no-any-return]
+            return self._getrandbits(k)
 
         def pack(value: int) -> list[Any]:
             return [k, f"{value:x}"]
 
-        return self._draw("random.bits", (k,), pack, _unpack_bits, k)  # type: ignore[no-any-return]
+        drawn: int = self._draw("random.bits", (k,), pack, _unpack_bits, k)
+        return drawn
 
     def gauss(self, mu: float = 0.0, sigma: float = 1.0) -> float:
         # A draw of its own: it makes two values at once and keeps the second one in the generator.
-        return self._draw("random.gauss", (mu, sigma), None, float)  # type: ignore[no-any-return]
+        value: float = self._draw("random.gauss", (mu, sigma), None, float)
+        return value
 
     def getstate(self) -> Any:
         return self.seeded().getstate()

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from unspool import providers
 from unspool.capture import alerts, rerun, serve
+from unspool.capture.answers import CLOSED, HttpEnd, error_text, outcome_of, with_causes
 from unspool.capture.credentials import clean_error, clean_headers, clean_url
 from unspool.capture.flow import QUIET, Flow, current_flow
 from unspool.capture.guard import guard
@@ -24,14 +25,11 @@ from unspool.events import (
     ErrorData,
     HttpRequest,
     HttpResponse,
-    LLMResponse,
-    LLMResponseData,
     RecordEvent,
     RecordEventType,
     SyscallEventData,
 )
 from unspool.recording.lanes import Conversation, CutBody
-from unspool.recording.lines import error_data
 from unspool.recording.recorder import BodyStore, Recorder
 
 __all__ = ["Exchange", "begin", "host_port"]
@@ -61,9 +59,7 @@ def begin(
     return None
 
 
-CLOSED = "closed by the program"
 TRACEPARENT = "traceparent"  # a header's name
-_CAUSES_MAX = 4
 
 
 class Exchange:
@@ -267,7 +263,7 @@ class Exchange:
     def _write_end(self, recorder: Recorder, now: int, ended: str | None, error: BaseException | None) -> None:
         raw = b"".join(self._chunks)
         body, encoding = (raw, self._encoding) if self.decoded else decode_body(raw, self._encoding)
-        broken = clean_error(_with_causes(error)) if error is not None else None
+        broken = clean_error(with_causes(error)) if error is not None else None
         if broken is not None and self._status is not None:
             ended = ended or f"{broken.type}: {broken.message}"
         if self.provider is not None:
@@ -321,32 +317,8 @@ class Exchange:
         broken: ErrorData | None,
     ) -> None:
         assert self.provider is not None
-        answer: LLMResponse | None = None
-        if self._status is not None:
-            # A stream the program closed after its end mark is whole; the parser knows the mark.
-            whole = ended is None or ended == CLOSED
-            with guard:
-                answer = self.provider.parse_response(self.url, body, self._content_type(), self._status, whole)
-        if ended == CLOSED and answer is not None and answer.partial is None and answer.error is None:
-            ended = None  # SDKs stop at the end mark, before the end of the body
-        error = broken or (answer.error if answer is not None else None)
-        usage = answer.usage if answer is not None else None
-        partial = answer.partial if answer is not None else None
-        if ended is not None and ended != CLOSED and partial is None and error is None:
-            partial = ended
-        err = ""
-        if broken is not None:
-            err = f"{broken.type}: {broken.message}" if broken.message else broken.type
-        elif self._status is not None and self._status >= 400:
-            said = f"{error.type}: {error.message}" if error is not None and error.message else self._reason or ""
-            err = f"{self._status} {said}".rstrip()
-        elif error is not None:
-            err = f"{error.type}: {error.message}"
-        result = None
-        if not err and answer is not None:
-            tokens = f"{_count(usage.input_tokens)}+{_count(usage.output_tokens)} tok" if usage is not None else "? tok"
-            result = f"{tokens} {answer.finish_reason or partial or ''}".rstrip()
-
+        end = HttpEnd(self.url, self._status, self._reason, body, self._content_type(), ended, broken)
+        said = outcome_of(self.provider, end)
         args: dict[str, object] = {"path": self.path, "messages": self.count}
         if self.retry:
             args["retry"] = True
@@ -354,8 +326,8 @@ class Exchange:
         call = syscall.syscall = SyscallEventData(
             syscall="LLMCall",
             args=args,
-            result=result,
-            err=err,
+            result=said.result,
+            err=said.err,
             duration=now - self.started_ns,
             ttft=self._first_ns - self.started_ns if self._first_ns is not None else None,
         )
@@ -366,28 +338,18 @@ class Exchange:
             recorder.write_event(syscall)
 
         response_event = self._event(recorder, RecordEventType.LLM_RESPONSE, now)
-        data = LLMResponseData(
-            model=(answer.model if answer is not None else None) or self._model,
-            request_tokens=usage.input_tokens if usage is not None else None,
-            response_tokens=usage.output_tokens if usage is not None else None,
-            cached_tokens=usage.cached_tokens if usage is not None else None,
-            cache_write_tokens=usage.cache_write_tokens if usage is not None else None,
-            reasoning_tokens=usage.reasoning_tokens if usage is not None else None,
-            finish_reason=answer.finish_reason if answer is not None else None,
-            partial=partial,
-            error=error,
-        )
+        data = said.data(self._model)
         response_event.llm = data
 
         def prepare(store: BodyStore) -> None:
-            data.response = self._response(store, body, encoding, ended)
+            data.response = self._response(store, body, encoding, said.ended)
 
         recorder.write_with_bodies(response_event, prepare)
         if self.meeting is not None and self.meeting.origin == "live":
             serve.spent(self.path, data)
         if self._conversation is not None:
             self._conversation.busy = False
-            self._conversation.failed = bool(err)
+            self._conversation.failed = bool(said.err)
         self.flow.call, self.flow.step = self.call, self.step
         alerts.counted(recorder.pid, self.lane, self.call, data)
 
@@ -402,16 +364,12 @@ class Exchange:
         broken: ErrorData | None,
     ) -> None:
         event = self._event(recorder, RecordEventType.SYSCALL, self.started_ns)
-        err = ""
-        if broken is not None:
-            err = f"{broken.type}: {broken.message}" if broken.message else broken.type
-        elif self._status is not None and self._status >= 400:
-            err = f"{self._status} {self._reason or ''}".rstrip()
+        end = HttpEnd(self.url, self._status, self._reason, body, self._content_type(), ended, broken)
         data = SyscallEventData(
             syscall="HTTP",
             args={"path": self.path, "method": self.method, "url": self.url},
             result=None if self._status is None else f"{self._status}, {len(body)} bytes",
-            err=err,
+            err=error_text(end),
             duration=now - self.started_ns,
             ttft=self._first_ns - self.started_ns if self._first_ns is not None else None,
             error=broken,
@@ -423,18 +381,6 @@ class Exchange:
             data.response = self._response(store, body, encoding, ended)
 
         recorder.write_with_bodies(event, prepare)
-
-
-def _with_causes(error: BaseException, depth: int = 0) -> ErrorData:
-    """An exception and what it was raised from: clients wrap those of the layers below them."""
-    data = error_data(error)
-    if error.__cause__ is not None and depth < _CAUSES_MAX:
-        data.cause = _with_causes(error.__cause__, depth + 1)
-    return data
-
-
-def _count(tokens: int | None) -> str:
-    return "?" if tokens is None else str(tokens)
 
 
 def host_port(url: str) -> str:

@@ -131,15 +131,14 @@ def read(
         place = _reader()
         if place is None:
             return real()
-        value: Any = _NOTHING
+        recorded: Any = _NOTHING
         if is_pinned():
             with guard:
-                value = _recorded(kind, flow, place, unpack, size)
-        if value is _NOTHING:
-            value = real()
+                recorded = _recorded(kind, flow, place, unpack, size)
+        value: _V = real() if recorded is _NOTHING else recorded
         with guard:
             _note(kind, flow, place, value if pack is None else pack(value))
-        return value  # type: ignore[no-any-return]
+        return value
     finally:
         _busy.on = False
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from unspool import providers
 from unspool.capture import rerun
-from unspool.capture.credentials import clean_url
 from unspool.capture.flow import QUIET, Flow, current_flow, quiet
+from unspool.capture.meeting import Meeting, Request
 from unspool.capture.places import callers
 from unspool.capture.stopping import stop_with
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from unspool.serving.edits import Rewritten
     from unspool.serving.journal import Entry
     from unspool.serving.plan import Offer
-    from unspool.serving.served import Answer
     from unspool.serving.stage import Match, Stage
-    from unspool.serving.turns import Turn
 
 __all__ = [
     "FOR_REAL",
@@ -48,91 +46,6 @@ MODEL_CALL: ContextVar[bool] = ContextVar("unspool_model_call", default=False)
 # --- what a request gets ---------------------------------------------------------------------------------------------
 
 
-class Meeting:
-    """What became of a request: an answer, or leave to send it.
-
-    Attributes:
-        answer: what it is answered with; None: it is sent.
-        origin: what its events say.
-        body, url: what is sent and recorded in place of its own; None where that stays.
-        offer: the recorded exchange it was answered with.
-        turn: to be waited for before the answer is given; None: now.
-    """
-
-    __slots__ = ("answer", "body", "offer", "origin", "turn", "url")
-
-    def __init__(
-        self,
-        origin: str,
-        answer: Answer | None = None,
-        *,
-        offer: Offer | None = None,
-        body: bytes | None = None,
-        url: str | None = None,
-    ) -> None:
-        self.origin = origin
-        self.answer = answer
-        self.offer = offer
-        self.body = body
-        self.url = url
-        self.turn: Turn | None = None
-
-
-class _Request:
-    """A request as the journal names it."""
-
-    def __init__(self, flow: Flow | None, provider: Provider | None, method: str, url: str, body: bytes) -> None:
-        self.flow = flow
-        self.provider = provider
-        self.method = method
-        self.sent_url = url
-        self.url = clean_url(url)
-        self.body = body
-        self.given_url, self.given_body = url, body  # as the program made it
-        self.source = rerun.source_of(flow.process) if flow is not None else None
-        self.record_id = self.source.record_id if self.source is not None else None
-        self.task = flow.path if flow is not None else "0"
-
-    def change(self, done: Rewritten) -> None:
-        """Take it as edits make it."""
-        self.sent_url = done.url or self.sent_url
-        self.url = clean_url(self.sent_url)
-        self.body = done.body
-
-    def meeting(self, origin: str, answer: Answer | None = None, *, offer: Offer | None = None) -> Meeting:
-        """What it gets; with the body and the URL it has now, where these are not the program's."""
-        return Meeting(
-            origin,
-            answer,
-            offer=offer,
-            body=self.body if self.body is not self.given_body else None,
-            url=self.sent_url if self.sent_url != self.given_url else None,
-        )
-
-    def path(self) -> str:
-        """Its device path."""
-        if self.provider is None:
-            from unspool.capture.exchange import host_port
-
-            return f"/dev/net/{host_port(self.url)}"
-        model = providers.request_head(self.provider, self.url, self.body).model
-        return f"/dev/llm/{providers.vendor(self.provider, self.url)}/{model or 'unknown'}"
-
-    def entry(self, kind: str, path: str, **more: object) -> Entry:
-        from unspool.serving.journal import Entry
-
-        return Entry(
-            kind=kind,
-            os_pid=os.getpid(),
-            record_id=self.record_id,
-            path=path,
-            task=self.task,
-            method=self.method,
-            url=self.url,
-            **more,  # type: ignore[arg-type]
-        )
-
-
 def meet(
     flow: Flow, provider: Provider | None, method: str, url: str, *, body: bytes | None, at: str | None
 ) -> Meeting:
@@ -144,18 +57,18 @@ def meet(
     """
     stage = rerun.stage()
     assert stage is not None
-    request: _Request | None = None
+    request: Request | None = None
     try:
         with quiet():
-            request = _Request(flow, provider, method, url, body or b"")
+            request = Request(flow, provider, method, url, body or b"")
             MODEL_CALL.set(provider is not None)
             return _meet(stage, request, at)
     except Exception as exc:  # noqa: BLE001 - a fault of ours is no leave to send
         reason = f"unspool failed to look for its answer: {type(exc).__name__}: {exc}"
-        _stop(stage, request or _Request(None, provider, method, url, body or b""), at, reason=reason)
+        _stop(stage, request or Request(None, provider, method, url, body or b""), at, reason=reason)
 
 
-def _meet(stage: Stage, request: _Request, at: str | None) -> Meeting:
+def _meet(stage: Stage, request: Request, at: str | None) -> Meeting:
     from unspool.serving.served import Unservable
 
     plan = stage.plan
@@ -192,7 +105,7 @@ def _meet(stage: Stage, request: _Request, at: str | None) -> Meeting:
     return meeting
 
 
-def _match(stage: Stage, request: _Request) -> tuple[Match | None, str]:
+def _match(stage: Stage, request: Request) -> tuple[Match | None, str]:
     """The offer for a request, and its key. The recording of a fork holds some requests as the fork changed them.
 
     Where nothing fits, the request is left as all earlier forks together change it: that is how it is sent.
@@ -217,7 +130,7 @@ def _match(stage: Stage, request: _Request) -> tuple[Match | None, str]:
     return match, key
 
 
-def _served(request: _Request, at: str | None, match: Match) -> Entry:
+def _served(request: Request, at: str | None, match: Match) -> Entry:
     offer = match.offer
     path = f"/dev/net/{offer.name}"
     if request.provider is not None:
@@ -225,7 +138,7 @@ def _served(request: _Request, at: str | None, match: Match) -> Entry:
     return request.entry("served", path, offer=offer.number, match=match.how, at=at)
 
 
-def _unknown(stage: Stage, request: _Request, at: str | None, key: str) -> Meeting:
+def _unknown(stage: Stage, request: Request, at: str | None, key: str) -> Meeting:
     if FOR_REAL.get():
         return _send(stage, request, at, reason="asked by a tool that runs for real")
     expected = stage.expected(request.record_id, request.task)
@@ -235,7 +148,7 @@ def _unknown(stage: Stage, request: _Request, at: str | None, key: str) -> Meeti
     return _send(stage, request, at, reason=reason, expected=expected)
 
 
-def _why_unknown(stage: Stage, request: _Request, key: str, expected: Offer | None) -> str:
+def _why_unknown(stage: Stage, request: Request, key: str, expected: Offer | None) -> str:
     if request.flow is not None and request.source is None:
         return "it was made by an agent process that the recording does not have"
     from unspool.serving.fingerprint import body_digest
@@ -259,7 +172,7 @@ def _why_unknown(stage: Stage, request: _Request, key: str, expected: Offer | No
 # --- a fork ----------------------------------------------------------------------------------------------------------
 
 
-def _at_target(stage: Stage, request: _Request, at: str | None, offer: Offer) -> Meeting:
+def _at_target(stage: Stage, request: Request, at: str | None, offer: Offer) -> Meeting:
     """The request a fork was made for: answered with the edited answer, or sent with the edits."""
     edits = rerun.edits()
     if edits is not None and (given := edits.response) is not None:
@@ -271,7 +184,7 @@ def _at_target(stage: Stage, request: _Request, at: str | None, offer: Offer) ->
     return _send_edited(stage, request, at, offer)
 
 
-def _send_edited(stage: Stage, request: _Request, at: str | None, target: Offer | None = None) -> Meeting:
+def _send_edited(stage: Stage, request: Request, at: str | None, target: Offer | None = None) -> Meeting:
     """Send a request behind the point of a fork, or at it, with the edits applied if it is a model call."""
     if request.provider is None:
         stage.note(request.entry("live", request.path(), at=at))
@@ -297,7 +210,7 @@ def _send_edited(stage: Stage, request: _Request, at: str | None, target: Offer 
     return request.meeting("live", offer=target)
 
 
-def _live_call(stage: Stage, request: _Request, at: str | None) -> int:
+def _live_call(stage: Stage, request: Request, at: str | None) -> int:
     """Count one more live model call; does not come back where a limit allows no more."""
     limit = stage.plan.max_cost_usd
     if limit is not None and stage.plan.prices:
@@ -335,7 +248,7 @@ def spent(path: str, data: LLMResponseData) -> None:
         note_cost(stage.folder, cost)
 
 
-def _send(stage: Stage, request: _Request, at: str | None, *, reason: str, expected: Offer | None = None) -> Meeting:
+def _send(stage: Stage, request: Request, at: str | None, *, reason: str, expected: Offer | None = None) -> Meeting:
     """Send a request that the recording cannot answer, as it is."""
     # Behind the first divergence all that follows differs as well.
     if not FOR_REAL.get():
@@ -375,11 +288,11 @@ def diverge(method: str, url: str, body: bytes, reason: str, *, expected: Offer 
     assert stage is not None
     with quiet():
         provider = providers.match(method, url)
-        _stop(stage, _Request(current_flow(), provider, method, url, body), None, reason=reason, expected=expected)
+        _stop(stage, Request(current_flow(), provider, method, url, body), None, reason=reason, expected=expected)
 
 
 def _note_divergence(
-    stage: Stage, request: _Request, at: str | None, *, reason: str, expected: Offer | None = None
+    stage: Stage, request: Request, at: str | None, *, reason: str, expected: Offer | None = None
 ) -> None:
     """Write down where the program left the recording."""
     stack = callers()
@@ -411,6 +324,6 @@ def _keep_body(stage: Stage, body: bytes) -> str:
         return name
 
 
-def _stop(stage: Stage, request: _Request, at: str | None, *, reason: str, expected: Offer | None = None) -> NoReturn:
+def _stop(stage: Stage, request: Request, at: str | None, *, reason: str, expected: Offer | None = None) -> NoReturn:
     """Write the divergence down and end this OS process: nothing more may happen for real."""
     stop_with(lambda: _note_divergence(stage, request, at, reason=reason, expected=expected), reason)

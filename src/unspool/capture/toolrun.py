@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import Token
 from typing import Any, NamedTuple
 
@@ -178,11 +179,11 @@ class ToolRun:
             items = answer.value if isinstance(answer.value, list) else []
             self.instead = self._items_async(items, answer.error) if is_async else self._items(items, answer.error)
 
-    def _items(self, items: list[Any], error: BaseException | None) -> Iterator[Any]:
+    @contextmanager
+    def _giving(self, error: BaseException | None) -> Iterator[None]:
+        """Around what is given in place of the generator; it ends as the recorded one did."""
         try:
-            for item in items:
-                self.gave(item)
-                yield item
+            yield
         except GeneratorExit:
             self.ended(None)
             raise
@@ -193,20 +194,17 @@ class ToolRun:
         if error is not None:
             raise error
 
-    async def _items_async(self, items: list[Any], error: BaseException | None) -> AsyncIterator[Any]:
-        try:
+    def _items(self, items: list[Any], error: BaseException | None) -> Iterator[Any]:
+        with self._giving(error):
             for item in items:
                 self.gave(item)
                 yield item
-        except GeneratorExit:
-            self.ended(None)
-            raise
-        except BaseException as thrown:
-            self.ended(thrown)
-            raise
-        self.ended(error)
-        if error is not None:
-            raise error
+
+    async def _items_async(self, items: list[Any], error: BaseException | None) -> AsyncIterator[Any]:
+        with self._giving(error):
+            for item in items:
+                self.gave(item)
+                yield item
 
 
 def begin(name: str, arguments: Callable[[], Mapping[str, Any]], **more: Any) -> ToolRun | None:

@@ -98,8 +98,9 @@ def rerun(
 ) -> None:
     """Run a recorded command again, served from its recording.
 
-    Model calls, HTTP requests and tools give what they gave, the clock and random numbers too; nothing reaches the
-    network. At the end it says what was proved. Exit code 0: every request was the same and so was standard output; 3:
+    Model calls, HTTP requests and tools give what they gave, the clock and random numbers too; no request that was
+    recorded leaves. What the program does beside them (files, child programs, sockets of its own) it does for real, and
+    it is listed; --deny refuses it. At the end it says what was proved. Exit code 0: every request was the same and so was standard output; 3:
     the program asked for something else, and the report says where, what and why; 1: anything else differs.
 
     \b

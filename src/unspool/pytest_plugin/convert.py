@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from unspool.capture.exchange import CLOSED, Exchange
+from unspool.capture.answers import CLOSED
+from unspool.capture.exchange import Exchange
 from unspool.capture.flow import Flow
 from unspool.capture.process import AgentProcess, Lineage
 from unspool.events import Body, ErrorData, HttpRequest, HttpResponse

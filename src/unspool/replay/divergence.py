@@ -6,7 +6,8 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from unspool.replay.causes import Cause, find_causes
+from unspool.replay.cause import Cause
+from unspool.replay.causes import find_causes
 from unspool.replay.diff import ContextDiff
 from unspool.replay.nearest import Near, Recorded, nearest, place_of
 from unspool.replay.requests import Request, body_changes, compare_contexts, recorded_request, request_of, text_changes

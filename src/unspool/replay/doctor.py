@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, field
 
 from unspool.recording.reader import RecordReader
-from unspool.replay.causes import Cause
+from unspool.replay.cause import Cause
 from unspool.replay.nearest import Recorded
 from unspool.replay.rerun import Outcome
 from unspool.replay.varying import varying_pieces

@@ -8,7 +8,8 @@ from typing import Any
 
 from unspool.durations import format_duration
 from unspool.replay.diff_format import diff_document, format_context_diff
-from unspool.replay.runs import Relation, RunsDiff, StepPair, WholeRun
+from unspool.replay.pairs import StepPair
+from unspool.replay.runs import Relation, RunsDiff, WholeRun
 from unspool.replay.steps import LLM_PREFIX, TOOL_PREFIXES, RunStep
 from unspool.text import dump_json, show_text
 

@@ -10,7 +10,8 @@ import pytest
 from unspool.events import ContextSnapshotData, CtxMessage
 from unspool.recording.reader import RecordReader
 from unspool.recording.recorder import Recorder
-from unspool.replay.causes import Cause, find_causes
+from unspool.replay.cause import Cause
+from unspool.replay.causes import find_causes
 from unspool.replay.nearest import nearest
 from unspool.replay.requests import Request, compare_contexts
 from unspool.replay.scene import Scene

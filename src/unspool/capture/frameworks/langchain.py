@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from unspool.capture.flow import leave
+from unspool.capture.frameworks.marks import is_watched, watched
 from unspool.capture.toolrun import begin, perform, perform_async
 from unspool.events import SyscallEventData
 
@@ -38,10 +39,10 @@ def install(module: Any, patch: Patch) -> None:
     base = module.BaseTool
 
     def watch(kind: Any) -> None:
-        for name, watched in (("_run", _watched), ("_arun", _watched_async)):
+        for name, made in (("_run", _watched), ("_arun", _watched_async)):
             own = vars(kind).get(name)
-            if own is not None and not getattr(own, "_unspool_watched", False):
-                patch(kind, name, watched(own))
+            if own is not None and not is_watched(own):
+                patch(kind, name, made(own))
 
     def watch_all(kind: Any) -> None:
         watch(kind)
@@ -62,6 +63,7 @@ def install(module: Any, patch: Patch) -> None:
 
 
 def _watched(own: Callable[..., Any]) -> Callable[..., Any]:
+    @watched
     @functools.wraps(own)
     def _run(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = None if _working.get() is self else begin(self.name, lambda: _arguments(self, args, kwargs))
@@ -73,11 +75,11 @@ def _watched(own: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             leave(_working, token)
 
-    _run._unspool_watched = True  # type: ignore[attr-defined]  # a mark of ours
     return _run
 
 
 def _watched_async(own: Callable[..., Any]) -> Callable[..., Any]:
+    @watched
     @functools.wraps(own)
     async def _arun(self: Any, *args: Any, **kwargs: Any) -> Any:
         run = None if _working.get() is self else begin(self.name, lambda: _arguments(self, args, kwargs))
@@ -89,7 +91,6 @@ def _watched_async(own: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             leave(_working, token)
 
-    _arun._unspool_watched = True  # type: ignore[attr-defined]  # a mark of ours
     return _arun
 
 

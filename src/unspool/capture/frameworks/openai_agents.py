@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from unspool.capture.frameworks.marks import is_watched, watched
 from unspool.capture.toolrun import ToolRun, begin, perform_async
 from unspool.events import SyscallEventData
 
@@ -25,10 +26,11 @@ _SEAMS = ("_invoke_function_tool_with_metadata", "invoke_function_tool")  # the 
 def install(module: Any, patch: Patch) -> None:
     """Patch where a function tool is invoked (`agents.tool`, and the module that has taken the name from there)."""
     name = next((one for one in _SEAMS if hasattr(module, one)), None)
-    if name is None or hasattr(getattr(module, name), "_unspool_watched"):
+    if name is None or is_watched(getattr(module, name)):
         return
     original = getattr(module, name)
 
+    @watched
     async def invoke(*, function_tool: Any, context: Any, arguments: str) -> Any:
         run = begin(function_tool.name, lambda: _arguments(arguments))
         if run is None:
@@ -37,7 +39,6 @@ def install(module: Any, patch: Patch) -> None:
         tool.on_invoke_tool = _recorded(tool.on_invoke_tool, run)
         return await original(function_tool=tool, context=context, arguments=arguments)
 
-    invoke._unspool_watched = True  # type: ignore[attr-defined]  # a mark of ours
     patch(module, name, invoke)
 
 

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from unspool.capture import rerun, serve
-from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
+from unspool.capture.answers import CLOSED
+from unspool.capture.exchange import TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, current_flow, leave
 from unspool.capture.guard import guard
 

@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from unspool.capture import rerun, serve
-from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
+from unspool.capture.answers import CLOSED
+from unspool.capture.exchange import TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
 

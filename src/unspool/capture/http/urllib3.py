@@ -19,7 +19,8 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from unspool.capture import rerun, serve
-from unspool.capture.exchange import CLOSED, TRACEPARENT, Exchange, begin
+from unspool.capture.answers import CLOSED
+from unspool.capture.exchange import TRACEPARENT, Exchange, begin
 from unspool.capture.flow import QUIET, leave, quiet
 from unspool.capture.guard import guard
 
