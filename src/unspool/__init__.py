@@ -16,7 +16,9 @@ What a program embedding unspool needs, loaded on first use so that `import unsp
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unspool.lazy import names_of
 
 __version__ = "0.1.0"
 
@@ -39,16 +41,7 @@ _HOMES = {
     "load": "unspool.recording.address",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'unspool' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(home), name)
-    globals()[name] = value
-    return value
+__getattr__ = names_of(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -5,7 +5,9 @@ Loaded on first use: an agent's process writes and never reads.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unspool.lazy import names_of
 
 __all__ = ["Damage", "RecordManager", "RecordMetadata", "RecordReader", "RecordStatus", "Recorder"]
 
@@ -25,11 +27,4 @@ _HOMES = {
     "Recorder": "unspool.recording.recorder",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'unspool.recording' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(home), name)
+__getattr__ = names_of(__name__, _HOMES)

@@ -5,7 +5,9 @@ Loaded on first use: whoever only records needs no analysis.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from unspool.lazy import names_of
 
 __all__ = [
     "BlameEntry",
@@ -43,35 +45,28 @@ if TYPE_CHECKING:
     from unspool.trace.tree import SpanNode, SpanTree, TraceMetadata, build_span_tree
 
 _HOMES = {
-    "BlameEntry": "blame",
-    "BlameResult": "blame",
-    "BlameSummary": "blame",
-    "CriticalSegment": "critical",
-    "ErrorChain": "errors_chain",
-    "Span": "spans",
-    "SpanEvent": "spans",
-    "SpanNode": "tree",
-    "SpanReader": "storage",
-    "SpanRecorder": "recorder",
-    "SpanStatus": "spans",
-    "SpanTree": "tree",
-    "SpanWriter": "storage",
-    "TraceMetadata": "tree",
-    "TraceSummary": "storage",
-    "analyze_trace": "blame",
-    "build_span_tree": "tree",
-    "format_blame_result": "format",
-    "format_trace_list": "format",
-    "format_trace_tree": "format",
-    "generate_span_id": "spans",
-    "generate_trace_id": "spans",
+    "BlameEntry": "unspool.trace.blame",
+    "BlameResult": "unspool.trace.blame",
+    "BlameSummary": "unspool.trace.blame",
+    "CriticalSegment": "unspool.trace.critical",
+    "ErrorChain": "unspool.trace.errors_chain",
+    "Span": "unspool.trace.spans",
+    "SpanEvent": "unspool.trace.spans",
+    "SpanNode": "unspool.trace.tree",
+    "SpanReader": "unspool.trace.storage",
+    "SpanRecorder": "unspool.trace.recorder",
+    "SpanStatus": "unspool.trace.spans",
+    "SpanTree": "unspool.trace.tree",
+    "SpanWriter": "unspool.trace.storage",
+    "TraceMetadata": "unspool.trace.tree",
+    "TraceSummary": "unspool.trace.storage",
+    "analyze_trace": "unspool.trace.blame",
+    "build_span_tree": "unspool.trace.tree",
+    "format_blame_result": "unspool.trace.format",
+    "format_trace_list": "unspool.trace.format",
+    "format_trace_tree": "unspool.trace.format",
+    "generate_span_id": "unspool.trace.spans",
+    "generate_trace_id": "unspool.trace.spans",
 }
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'unspool.trace' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"unspool.trace.{home}"), name)
+__getattr__ = names_of(__name__, _HOMES)
