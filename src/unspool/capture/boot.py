@@ -26,7 +26,11 @@ def arm_from_environment(loaded_before: frozenset[str] = frozenset()) -> None:
         if lineage is None or runtime.armed or _is_unspool():
             return
         if lineage.rerun is not None:
-            rerun.start(lineage.rerun)
+            try:
+                rerun.start(lineage.rerun)
+            except Exception as exc:  # noqa: BLE001 - whatever it is, going on would be a live run
+                why = f"the rerun folder {lineage.rerun} cannot be read: {type(exc).__name__}: {exc}"
+                stopping.refuse_to_run(why)
         # A Python that an agent started by itself is a worker of it and appears once it does something.
         is_agent = lineage.parent is None or lineage.forked_at is not None
         process = AgentProcess(

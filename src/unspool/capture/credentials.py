@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -20,6 +21,7 @@ __all__ = [
     "clean_url",
     "is_credential_name",
     "is_credential_variable",
+    "own_command",
     "secrets_of",
 ]
 
@@ -226,3 +228,8 @@ def clean_argv(argv: Iterable[str], environ: Mapping[str, str] | None = None) ->
             word = _HEADER_IN_TEXT.sub(rf"\1{REDACTED}", word)  # noqa: PLW2901
         out.append(clean_text(word))
     return out
+
+
+def own_command() -> list[str]:
+    """The command line of this OS process, as recordings keep it."""
+    return clean_argv([sys.executable, *sys.orig_argv[1:]])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from unspool import providers
 from unspool.capture import alerts, rerun, serve
@@ -32,7 +31,7 @@ from unspool.events import (
 from unspool.recording.lanes import Conversation, CutBody
 from unspool.recording.recorder import BodyStore, Recorder
 
-__all__ = ["Exchange", "begin", "host_port"]
+__all__ = ["Exchange", "begin"]
 
 
 def begin(
@@ -125,7 +124,7 @@ class Exchange:
         if self.provider is not None:
             self.process.perform(self._write_snapshot)
         else:
-            self.path = f"/dev/net/{host_port(self.url)}"
+            self.path = f"/dev/net/{providers.host_port(self.url)}"
             self.process.ensure()
             self.process.note_start(self._start_line("HTTP"))
 
@@ -201,7 +200,7 @@ class Exchange:
         with guard:
             if any(name.lower() == TRACEPARENT for name, _ in self.request_headers):
                 return None
-            text = self.process.traceparent(self.span)
+            text = self.process.traceparent(self.span, self.flow.asked)
             if text is not None:
                 self.request_headers = [*self.request_headers, (TRACEPARENT, text)]
             return text
@@ -381,12 +380,3 @@ class Exchange:
             data.response = self._response(store, body, encoding, ended)
 
         recorder.write_with_bodies(event, prepare)
-
-
-def host_port(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        return f"{parts.hostname or '?'}:{port}"
-    except ValueError:
-        return "?"

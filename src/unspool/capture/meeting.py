@@ -85,9 +85,7 @@ class Request:
     def path(self) -> str:
         """Its device path."""
         if self.provider is None:
-            from unspool.capture.exchange import host_port
-
-            return f"/dev/net/{host_port(self.url)}"
+            return f"/dev/net/{providers.host_port(self.url)}"
         model = providers.request_head(self.provider, self.url, self.body).model
         return f"/dev/llm/{providers.vendor(self.provider, self.url)}/{model or 'unknown'}"
 

@@ -30,9 +30,9 @@ from unspool.capture.sourcelines import mark_of
 from unspool.serving.journal import Entry
 
 if TYPE_CHECKING:
-    from unspool.capture.runtime import Runtime
+    pass
 
-__all__ = ["install", "is_pinned", "is_reading", "not_given", "note_state", "pins_of", "read", "reading"]
+__all__ = ["is_pinned", "is_reading", "not_given", "note_state", "pins_of", "read", "reading"]
 
 _LINES_MAX = (
     200_000  # a loop that polls the clock must not fill the disk; draws beyond are real in a rerun, and reported
@@ -74,15 +74,6 @@ def _side_of(process: AgentProcess) -> _Side:
     if side is None:
         side = process.nondet.setdefault("side", _Side())  # two threads may read for the first time
     return side
-
-
-def install(runtime: Runtime) -> Callable[[], None]:
-    """Start noting; gives the function that undoes what `Runtime.patch` cannot."""
-    from unspool.capture import chance, clocks
-
-    undo = clocks.install(runtime)
-    chance.install(runtime)
-    return undo
 
 
 # --- one read --------------------------------------------------------------------------------------------------------

@@ -14,24 +14,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from unspool import __version__
-from unspool.capture.credentials import clean_argv, clean_environment
+from unspool.capture import rerun
+from unspool.capture.credentials import clean_environment, own_command
 from unspool.capture.guard import guard
 from unspool.capture.versions import library_versions
 from unspool.errors import UnspoolError
 from unspool.events import RecordEvent, RecordEventType, StateChangeData
+from unspool.recording.answered import note_answered
 from unspool.recording.appender import open_apart
+from unspool.recording.lines import encode_json
 from unspool.recording.recorder import Recorder
 from unspool.store import Store
-from unspool.tracecontext import SAMPLED, format_traceparent
+from unspool.tracecontext import SAMPLED, format_traceparent, parse_traceparent
 
 if TYPE_CHECKING:
     from unspool.serving.plan import Source
 
-__all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage", "Unfinished", "own_command"]
+__all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage", "Unfinished"]
 
 OPEN_NAME = "open.jsonl"
 NONDET_NAME = "nondet.jsonl"
 _EARLY_MAX = 10_000  # lines kept for a process that may never do anything worth a recording
+_ASKED_MAX = 10_000  # traces remembered
 
 
 class Lineage(msgspec.Struct, omit_defaults=True):
@@ -105,6 +109,7 @@ class AgentProcess:
         self._unfinished: dict[Unfinished, None] = {}
         self._side_files: dict[str, int] = {}
         self._early: list[tuple[str, bytes]] = []
+        self._asked: set[str] = set()  # traces of which requests were answered
 
     # --- identity ----------------------------------------------------------------------------------------------------
 
@@ -132,10 +137,30 @@ class AgentProcess:
         base = self._recorder.metadata.span_base if self._recorder is not None else None
         return base + short if base else None
 
-    def traceparent(self, short: str) -> str | None:
-        """The W3C `traceparent` of a span of this process; None before there is a recording."""
+    def traceparent(self, short: str, asked: str | None = None) -> str | None:
+        """The W3C `traceparent` of a span of this process; None before there is a recording.
+
+        Args:
+            asked: that of the request which is being answered: its trace goes on.
+        """
         whole = self.full_span(short)
-        return format_traceparent(self.lineage.trace_id, whole, self.lineage.trace_flags) if whole is not None else None
+        if whole is None:
+            return None
+        remote = parse_traceparent(asked)
+        if remote is not None:
+            return format_traceparent(remote.trace_id, whole, remote.flags)
+        return format_traceparent(self.lineage.trace_id, whole, self.lineage.trace_flags)
+
+    def note_asked(self, asked: str) -> None:
+        """Leave word in the trace of whoever sent a request that this recording answers it; once for each trace."""
+        remote, recorder = parse_traceparent(asked), self._recorder
+        if remote is None or recorder is None or remote.trace_id in (self.lineage.trace_id, *self._asked):
+            return
+        with guard:
+            if len(self._asked) >= _ASKED_MAX:
+                self._asked.clear()  # to say it twice does no harm
+            self._asked.add(remote.trace_id)
+            note_answered(Store(Path(self.lineage.store)), remote.trace_id, recorder.record_id)
 
     def adopt(self, lineage: Lineage) -> None:
         """Take what the process that started this one says of it later than the environment did."""
@@ -217,9 +242,7 @@ class AgentProcess:
     def _replays(self) -> str | None:
         if self.lineage.rerun is None:
             return None
-        from unspool.capture.rerun import source_of
-
-        source = source_of(self)
+        source = rerun.source_of(self)
         return source.record_id if source is not None else None
 
     # --- writing -----------------------------------------------------------------------------------------------------
@@ -284,7 +307,7 @@ class AgentProcess:
 
     def note_start(self, line: dict[str, Any]) -> None:
         """Append a line to `open.jsonl`: something has begun that will end in an event."""
-        self.append_side(OPEN_NAME, msgspec.json.encode(line) + b"\n")
+        self.append_side(OPEN_NAME, encode_json(line) + b"\n")
 
     def append_side(self, name: str, line: bytes) -> None:
         """Append a whole line to a file beside the events; kept in memory until there is a recording."""
@@ -348,21 +371,14 @@ class AgentProcess:
 
 def _edits_of_fork() -> dict[str, Any]:
     """What the fork under way changes, in short: `unspool log` shows it."""
-    from unspool.capture.rerun import stage
-
-    rerun = stage()
-    edits = rerun.plan.edits if rerun is not None else None
+    stage = rerun.stage()
+    edits = stage.plan.edits if stage is not None else None
     if not edits:
         return {}
     found = {name: edits[name] for name in ("set_system", "model", "params", "changes") if edits.get(name)}
     if edits.get("response") is not None:
         found["response"] = True  # the whole answer is in the recording
     return found
-
-
-def own_command() -> list[str]:
-    """The command line of this OS process, as recordings keep it."""
-    return clean_argv([sys.executable, *sys.orig_argv[1:]])
 
 
 def _cwd() -> str | None:

@@ -7,8 +7,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unspool.capture.credentials import own_command
 from unspool.capture.flow import quiet
-from unspool.capture.process import own_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,25 +42,20 @@ _casting = threading.RLock()
 
 
 def start(folder: str) -> None:
-    """Serve this OS process from a rerun folder. What cannot be read ends the program: it must not run for real."""
+    """Serve this OS process from a rerun folder. Raises whatever says that it cannot be read."""
     global _stage, _edits, _inherited
-    try:
-        from unspool.serving.stage import Stage
+    from unspool.serving.stage import Stage
 
-        loaded = Stage(Path(folder))
-        if loaded.plan.edits is not None:
-            from unspool.serving.edits import read_edits
+    loaded = Stage(Path(folder))
+    if loaded.plan.edits is not None:
+        from unspool.serving.edits import read_edits
 
-            _edits = read_edits(loaded.plan.edits)
-        if loaded.plan.inherited:
-            from unspool.serving.edits import read_edits
+        _edits = read_edits(loaded.plan.edits)
+    if loaded.plan.inherited:
+        from unspool.serving.edits import read_edits
 
-            _inherited = [found for one in loaded.plan.inherited if (found := read_edits(one)) is not None]
-        _stage = loaded
-    except Exception as exc:  # noqa: BLE001 - whatever it is, going on would be a live run
-        from unspool.capture.stopping import refuse_to_run
-
-        refuse_to_run(f"the rerun folder {folder} cannot be read: {type(exc).__name__}: {exc}")
+        _inherited = [found for one in loaded.plan.inherited if (found := read_edits(one)) is not None]
+    _stage = loaded
     os.register_at_fork(after_in_child=_after_fork)
 
 
@@ -147,10 +142,7 @@ def _cast(stage: Stage, process: AgentProcess) -> Source | None:
 
 
 def _after_fork() -> None:
-    from unspool.capture import stopping
-
     global _casting
     _casting = threading.RLock()
-    stopping.renew()
     if _stage is not None:
         _stage.after_fork()

@@ -45,6 +45,7 @@ class Runtime:
         self._for_good = False
         self.flush_output: Callable[[], None] | None = None  # set while standard output is recorded
         flows.set_root(lambda: self.root_flow)
+        stopping.watch(lambda: self.processes)
 
     @property
     def armed(self) -> bool:
@@ -76,11 +77,11 @@ class Runtime:
                 hooks.add(name, self._installer(install))
             hooks.install()
             with guard:
-                from unspool.capture import audit, nondet
+                from unspool.capture import audit, sources
 
                 self._undo.append(audit.install(self, root.lineage.audit))
                 if chance:
-                    self._undo.append(nondet.install(self))
+                    self._undo.append(sources.install(self))
 
     def _installer(
         self, install: Callable[[Any, Callable[[Any, str, Any], None]], None]
@@ -188,6 +189,7 @@ class Runtime:
 
     def _after_fork(self) -> None:
         """In a forked child: the parent's recordings are not ours; ours begins at the first event."""
+        stopping.renew()
         parent = self.root
         self._lock = threading.RLock()
         if parent is None:
@@ -253,6 +255,14 @@ def _seams() -> list[tuple[str, Callable[[Any, Callable[[Any, str, Any], None]],
 
         return install
 
+    def asked(name: str) -> Callable[[Any, Callable[[Any, str, Any], None]], None]:
+        def install(module: Any, patch: Callable[[Any, str, Any], None]) -> None:
+            from importlib import import_module
+
+            getattr(import_module("unspool.capture.asked"), name)(module, patch)
+
+        return install
+
     return [
         ("threading", flows.install_threads),
         ("asyncio.base_events", flows.install_asyncio),
@@ -263,7 +273,15 @@ def _seams() -> list[tuple[str, Callable[[Any, Callable[[Any, str, Any], None]],
         ("httpx2", later("httpx")),
         ("urllib3.connectionpool", later("urllib3")),
         ("aiohttp", later("aiohttp")),
+        ("http.server", asked("install_standard_server")),
+        ("wsgiref.simple_server", asked("install_simple_server")),
+        ("uvicorn.protocols.http.h11_impl", asked("install_uvicorn")),
+        ("uvicorn.protocols.http.httptools_impl", asked("install_uvicorn")),
+        ("starlette.applications", asked("install_starlette")),
+        ("aiohttp.web_app", asked("install_aiohttp")),
         ("mcp.client.session", tools("mcp")),
+        ("mcp.server.runner", asked("install_mcp_runner")),
+        ("mcp.server.lowlevel.server", asked("install_mcp_server")),
         ("mcp.client.stdio", tools("mcp_transport", "install_stdio")),
         ("mcp.client.sse", tools("mcp_transport", "install_sse")),
         ("mcp.client.streamable_http", tools("mcp_transport", "install_streamable_http")),

@@ -14,17 +14,26 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from unspool.capture import rerun
 from unspool.capture.flow import QUIET
+from unspool.capture.guard import guard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from unspool.capture.process import AgentProcess
     from unspool.serving.journal import Entry
 
-__all__ = ["EXIT_CODE", "refuse_to_run", "renew", "stop", "stop_with"]
+__all__ = ["EXIT_CODE", "refuse_to_run", "renew", "stop", "stop_with", "watch"]
 
 EXIT_CODE: Final = 3
 
 _stopping = threading.Lock()
+_processes: Callable[[], Iterable[AgentProcess]] = tuple  # those whose recordings the end closes
+
+
+def watch(processes: Callable[[], Iterable[AgentProcess]]) -> None:
+    """Have the recordings of these agent processes closed at a stop."""
+    global _processes
+    _processes = processes
 
 
 def renew() -> None:
@@ -79,11 +88,8 @@ def _say(text: str) -> None:
 
 
 def _end_recordings() -> None:
-    from unspool.capture.guard import guard
-    from unspool.capture.runtime import runtime
-
     for stream in (sys.stdout, sys.stderr):
         with guard:
             stream.flush()
-    for process in reversed(list(runtime.processes)):
+    for process in reversed(list(_processes())):
         process.end("stopped: the rerun diverged", stopped=True)

@@ -12,10 +12,10 @@ from typing import Final
 
 from unspool.providers import anthropic, gemini, openai_chat, openai_responses
 from unspool.providers.provider import Provider, RequestHead
-from unspool.providers.vendors import vendor_of_host
+from unspool.providers.vendors import host_port, vendor_of_host
 from unspool.providers.wire import as_object, decode_json
 
-__all__ = ["PROVIDERS", "Provider", "RequestHead", "match", "request_head", "request_id", "vendor"]
+__all__ = ["PROVIDERS", "Provider", "RequestHead", "host_port", "match", "request_head", "request_id", "vendor"]
 
 PROVIDERS: Final[dict[str, Provider]] = {
     module.PROVIDER.name: module.PROVIDER for module in (openai_chat, openai_responses, anthropic, gemini)

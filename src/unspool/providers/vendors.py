@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["vendor_of_host"]
+__all__ = ["host_port", "vendor_of_host"]
 
 # A name stands for the domain and all below it; the longest that fits decides.
 _VENDORS: Final = {
@@ -68,3 +68,13 @@ def vendor_of_host(url: str) -> str | None:
         if vendor is not None:
             return vendor
     return _PORTS.get(port or 0)
+
+
+def host_port(url: str) -> str:
+    """The host and port of a URL, as device paths of the network name them; `?` where it has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return f"{parts.hostname or '?'}:{port}"
+    except ValueError:
+        return "?"

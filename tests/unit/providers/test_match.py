@@ -130,6 +130,7 @@ def test_exports_are_the_public_ones() -> None:
         "PROVIDERS",
         "Provider",
         "RequestHead",
+        "host_port",
         "match",
         "request_head",
         "request_id",
@@ -150,3 +151,17 @@ def test_the_request_id_is_found_whatever_the_provider_calls_it() -> None:
     assert providers.request_id([("Date", "x"), ("X-Request-Id", "req_1")]) == "req_1"
     assert providers.request_id([("request-id", "req_2")]) == "req_2"
     assert providers.request_id([("date", "x")]) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://api.example/v1?q=1", "api.example:443"),
+        ("http://127.0.0.1:8080/x", "127.0.0.1:8080"),
+        ("http://[::1]/", "::1:80"),
+        ("http://h:none/", "?"),
+        ("", "?:80"),
+    ],
+)
+def test_the_device_path_of_a_request_names_host_and_port(url: str, shown: str) -> None:
+    assert providers.host_port(url) == shown
