@@ -100,8 +100,9 @@ def rerun(
 
     Model calls, HTTP requests and tools give what they gave, the clock and random numbers too; no request that was
     recorded leaves. What the program does beside them (files, child programs, sockets of its own) it does for real, and
-    it is listed; --deny refuses it. At the end it says what was proved. Exit code 0: every request was the same and so was standard output; 3:
-    the program asked for something else, and the report says where, what and why; 1: anything else differs.
+    it is listed; --deny refuses it. At the end it says what was proved. Exit code 0: every request was the same and so
+    was standard output; 3: the program asked for something else, and the report says where, what and why; 1: anything
+    else differs.
 
     \b
         unspool rerun last
