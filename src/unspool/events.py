@@ -131,11 +131,15 @@ class ToolCall(Struct, omit_defaults=True):
 
 
 class ToolDef(Struct, omit_defaults=True):
-    """A tool offered to the model; `schema` is the JSON Schema of its arguments."""
+    """A tool offered to the model; `schema` is the JSON Schema of its arguments.
+
+    A `deferred` one is shown to the model when it has looked for it.
+    """
 
     name: str
     description: str | None = None
     schema: Any = None
+    deferred: bool = False
 
 
 class Part(Struct, omit_defaults=True):

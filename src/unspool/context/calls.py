@@ -11,8 +11,8 @@ from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
-from unspool.context.calibrate import Calibration
 from unspool.events import CtxMessage, LLMResponseData, RecordEvent, ToolCall
+from unspool.tokens.calibrate import Calibration
 
 __all__ = ["CATEGORIES", "Block", "Call", "Category", "Run"]
 
@@ -30,7 +30,7 @@ class Block(Struct, eq=False):
         name: of the tool, for a result or a definition.
         message: None for a tool definition.
         answers: the tool call it is the result of.
-        weight: estimated tokens of the whole, in tokens of its run once that is fitted.
+        weight: tokens of the whole, the same in all calls of the run.
         calls: positions of the first and the last call that held it.
         said_by: position of the call whose answer it repeats.
     """
@@ -43,7 +43,6 @@ class Block(Struct, eq=False):
     message: CtxMessage | None = None
     answers: ToolCall | None = None
     weight: float = 0.0
-    exact: float | None = None
     first: int = 0
     last: int = 0
     said_by: int | None = None
@@ -73,6 +72,7 @@ class Call(Struct, eq=False):
         messages: the others. The first `kept` are those of the call at `prev`, in the same places.
         answer: its own event, None while there is none.
         tokens: of the prompt: the provider's count, else predicted from the others (`is_counted` says which).
+        unseen: tokens of the count that no part of the request explains; `beyond` says why, where the recording does.
         factor: tokens of the prompt for one of weight, which makes the parts sum to `tokens`.
     """
 
@@ -97,6 +97,7 @@ class Call(Struct, eq=False):
     is_counted: bool = False
     unseen: int = 0
     weight: float = 0.0
+    beyond: str | None = None
 
     @property
     def llm(self) -> LLMResponseData | None:

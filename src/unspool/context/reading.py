@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from unspool.context.calibrate import Calibration, Counted, answer_tokens, calibrate
 from unspool.context.calls import Block, Call, Category, Run
 from unspool.context.temperature import is_tool_result
-from unspool.context.tokenizer import counter_for
 from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES
 from unspool.events import CtxMessage, RecordEvent, ToolCall, ToolDef
 from unspool.providers import PROVIDERS
+from unspool.providers.beyond import ran_tools
+from unspool.recording.prompts import Prompts, Said
 from unspool.recording.reader import RecordReader
-from unspool.recording.sent import SentCall, SentMessage, SentReader
+from unspool.recording.sent import SentCall, SentMessage, SentReader, weigh_system
 from unspool.text import dump_json
-from unspool.tokens import MESSAGE_TOKENS, Count, estimate_parts, estimate_tokens, estimate_tool
+from unspool.tokens import Count, Family, PartKind, estimate_tokens, estimate_tool
+from unspool.tokens.calibrate import Calibration
+from unspool.tokens.tokenizer import counter_for
 
 __all__ = ["read_run"]
 
@@ -48,8 +50,10 @@ class _Reading:
     def __init__(self, reader: RecordReader, counters: Callable[[str], Count | None]) -> None:
         self._reader = reader
         self._count: Count = estimate_tokens
-        self._counters = counters
-        self._sent: SentReader = reader.sent()
+        self._family: Family = ""
+        self._sent: SentReader = reader.sent(counters)
+        self._prompts = Prompts()
+        self._made: dict[int, tuple[SentMessage, int]] = {}  # where in what was sent a block stood first, by identity
         self._calls: list[Call] = []
         self._blocks: list[Block] = []
         self._by_seq: dict[int, Call] = {}
@@ -84,18 +88,21 @@ class _Reading:
         data = event.llm
         assert data is not None, "only events with an answer come here"
         call.model = data.model or call.model
+        prompt = self._prompts.calls[call.position]
+        ran = self._ran(event) if prompt.sent.is_hosted else None
+        prompt.said = Said(data.model, data.request_tokens, data.response_tokens, data.reasoning_tokens, ran)
 
     def snapshot(self, event: RecordEvent) -> None:
         data = event.context
         assert data is not None, "only snapshots come here"
-        self._count = self._counters(data.model or "") or estimate_tokens
+        self._count, self._family = self._sent.ruler_of(data)
         sent = self._sent.call(event)
         before = self._by_seq.get(sent.prev) if sent is not None and sent.prev is not None else None
         if sent is not None and sent.kept and before is None:
             sent = self._sent.call(event, whole=True)
         if sent is None:
             context = self._reader.context_of(data)
-            sent = SentCall(event, None, 0, [_element(message) for message in context.messages])
+            sent = self._sent.given(event, context)
             head = self._made_head(context.system_prompt or "", context.tools, sent)
             partial = context.partial
         else:
@@ -111,8 +118,8 @@ class _Reading:
         conversation, is_rewritten = self._conversation(event, before or origin, sent, left)
         for element in sent.added:
             blocks = [
-                self._block(message, digest, left, conversation, position)
-                for message, digest in zip(element.parts, self._digests_of(element), strict=True)
+                self._block((element, index), digest, left, conversation, position)
+                for index, digest in enumerate(self._digests_of(element))
             ]
             elements.append(blocks)
             added += blocks
@@ -124,6 +131,7 @@ class _Reading:
         if is_rewritten:
             self._rewritten.append(position)
         self._conversations[conversation].append(position)
+        self._prompts.add(event, sent, self._prompts.calls[before.position] if before is not None else None)
         self._said(call, added, before)
         self._calls.append(call)
         self._by_seq[event.seq_num] = self._by_call[event.call] = call
@@ -144,7 +152,6 @@ class _Reading:
         for call in self._calls:
             for block in call.messages[handed_on[call.position] :]:
                 block.last = max(block.last, call.position)
-        self._weigh()
         calibration = self._calibrated()
         return Run(self._calls, self._blocks, calibration, self._conversations, self._rewritten)
 
@@ -166,18 +173,27 @@ class _Reading:
         return left
 
     def _block(
-        self, message: CtxMessage, digest: bytes, left: dict[bytes, list[Block]], conversation: int, position: int
+        self,
+        part: tuple[SentMessage, int],
+        digest: bytes,
+        left: dict[bytes, list[Block]],
+        conversation: int,
+        position: int,
     ) -> Block:
+        message = part[0].parts[part[1]]
         again = left.get(digest)
         if again:
             return again.pop()
         for call in message.tool_calls or ():
             self._tool_calls[call.id or call.name] = call
-        block = self._new(message, conversation, position)
+        block = self._new(message, part[0].shares[part[1]], conversation, position)
         self._keys[id(block)] = digest
+        self._made[id(block)] = part
         return block
 
-    def _new(self, message: CtxMessage, conversation: int, position: int) -> Block:
+    def _new(
+        self, message: CtxMessage, shares: Sequence[tuple[PartKind, int]], conversation: int, position: int
+    ) -> Block:
         answers = None
         if message.tool_call_id is not None and is_tool_result(message):
             answers = self._tool_calls.get(message.tool_call_id)
@@ -188,7 +204,7 @@ class _Reading:
             0 if category == "system" else self._numbers[conversation],
             category,
             message.content,
-            _shares(message, category, self._count),
+            _shares(shares, category),
             (message.tool_name or (answers.name if answers else "") or "unknown") if category == "tool results" else "",
             message,
             answers,
@@ -224,7 +240,12 @@ class _Reading:
         for tool in tools:
             text = dump_json({"name": tool.name, "description": tool.description, "schema": tool.schema})
             block = Block(
-                0, "tools", text, [("tools", float(estimate_tool(tool, self._count)))], tool.name, first=position
+                0,
+                "tools",
+                text,
+                [("tools", float(estimate_tool(tool, self._count, self._family)))],
+                tool.name,
+                first=position,
             )
             head.append(block)
         instructions = [
@@ -232,7 +253,8 @@ class _Reading:
         ]
         if system and system not in instructions and system != "\n".join(instructions):
             message = CtxMessage("system", system)
-            share: list[tuple[Category, float]] = [("system", float(MESSAGE_TOKENS + self._count(system)))]
+            size = sum(tokens for _, tokens in weigh_system(system, self._count, self._family))
+            share: list[tuple[Category, float]] = [("system", float(size))]
             head.append(Block(0, "system", system, share, message=message, first=position))
         self._blocks += head
         self._heads[key] = head
@@ -298,66 +320,41 @@ class _Reading:
     # --- counts ------------------------------------------------------------------------------------------------------
 
     def _said(self, call: Call, added: Sequence[Block], before: Call | None) -> None:
-        """The first of what a call adds is the answer to the call it extends, whose count is known."""
+        """The first of what a call adds is the answer to the call it extends."""
         if before is None or before.llm is None or not added or added[0].category != "assistant":
             return
         if added[0].first != call.position or call.kept != len(before.messages):
             return
-        answer, llm = added[0], before.llm
-        answer.said_by = before.position
-        if len(added) > 1 and added[1].category == "assistant":
-            return  # in several pieces: the count is that of all
-        assert answer.message is not None, "only tool definitions have none"
-        estimate = sum(share for _, share in answer.shares)
-        answer.exact = answer_tokens(
-            answer.message, estimate, llm.response_tokens, llm.reasoning_tokens, before.provider
-        )
+        added[0].said_by = before.position
 
-    def _weigh(self) -> None:
-        for block in self._blocks:
-            block.weight = sum(share for _, share in block.shares)
+    def _ran(self, event: RecordEvent) -> str | None:
+        """What ran at the provider while it answered."""
+        response = event.llm.response if event.llm is not None else None
+        body = self._reader.body(response.body) if response is not None and response.body is not None else None
+        return ran_tools(body) if body is not None else None
 
     def _calibrated(self) -> Calibration:
-        """Fit the weights to the counts; afterwards weights are tokens."""
-        counted = []
-        sums: dict[int, tuple[float, float]] = {}
-        for call in self._calls:
-            estimate, exact = self._sum_of(call, sums)
-            head_weight = sum(block.weight for block in call.head)
-            tokens = call.llm.request_tokens if call.llm is not None else None
-            head = (call.provider, call.model, call.conversation, tuple(id(block) for block in call.head))
-            is_partial = call.partial is not None and not tokens
-            counted.append(Counted(head, estimate + head_weight, exact, None if is_partial else tokens, call.model))
-        fitted = calibrate(counted)
+        """Fit the estimates to the counts; afterwards weights are tokens."""
+        fitted = self._prompts.fit()
+        for call, prompt in zip(self._calls, self._prompts.calls, strict=True):
+            for block in call.head:
+                if block.first == call.position:
+                    block.weight = prompt.of_head(sum(share for _, share in block.shares))
         for block in self._blocks:
-            block.weight = block.exact if block.exact is not None else fitted.scale * block.weight
-        sums.clear()
-        for call, one, tokens in zip(self._calls, counted, fitted.predicted, strict=True):
-            estimate, exact = self._sum_of(call, sums)
-            call.weight = estimate + exact + sum(block.weight for block in call.head)
-            call.tokens, call.is_counted = tokens, bool(one.tokens)
-            call.unseen = min(fitted.unseen.get(one.head, 0), tokens // 2 if call.weight else tokens)
+            if (part := self._made.get(id(block))) is not None:
+                block.weight = self._prompts.tokens_of(*part)
+        sums: dict[int, float] = {}
+        for call, prompt in zip(self._calls, self._prompts.calls, strict=True):
+            before = self._calls[call.prev] if call.prev is not None else None
+            is_whole = before is not None and call.kept == len(before.messages)
+            fresh = call.messages[call.kept :] if is_whole else call.messages
+            start = sums[before.position] if before is not None and is_whole else 0.0
+            sums[call.position] = start + sum(block.weight for block in fresh)
+            call.weight = sums[call.position] + sum(block.weight for block in call.head)
+            call.tokens, call.is_counted = prompt.tokens, bool(prompt.said.tokens)
+            call.unseen = max(round(call.tokens - call.weight), 0) if call.weight else call.tokens
+            call.beyond = prompt.beyond
         return fitted
-
-    def _sum_of(self, call: Call, sums: dict[int, tuple[float, float]]) -> tuple[float, float]:
-        """Estimated and exact tokens of the messages of a call, from those of the one it extends."""
-        before = self._calls[call.prev] if call.prev is not None else None
-        estimate = exact = 0.0
-        fresh = call.messages
-        if before is not None and call.kept == len(before.messages):
-            estimate, exact = sums[before.position]
-            fresh = call.messages[call.kept :]
-        for block in fresh:
-            if block.exact is None:
-                estimate += block.weight
-            else:
-                exact += block.exact
-        sums[call.position] = estimate, exact
-        return estimate, exact
-
-
-def _element(message: CtxMessage) -> SentMessage:
-    return SentMessage((message,), (0,))
 
 
 def _category(message: CtxMessage) -> Category:
@@ -368,9 +365,9 @@ def _category(message: CtxMessage) -> Category:
     return "assistant" if message.role in OUTPUT_ROLES else "user"
 
 
-def _shares(message: CtxMessage, category: Category, count: Count) -> list[tuple[Category, float]]:
+def _shares(parts: Sequence[tuple[PartKind, int]], category: Category) -> list[tuple[Category, float]]:
     found: dict[Category, float] = {}
-    for kind, tokens in estimate_parts(message, count):
+    for kind, tokens in parts:
         name: Category = "images" if kind == "image" else "reasoning" if kind == "reasoning" else category
         found[name] = found.get(name, 0.0) + tokens
     return list(found.items())

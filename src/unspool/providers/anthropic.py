@@ -132,7 +132,8 @@ def _tool(tool: dict[str, Any]) -> ToolDef:
     name = as_text(first_of(tool, "name", "mcp_server_name", "type")) or ""
     schema = tool.get("input_schema")
     # A tool Anthropic defines has settings, not a schema.
-    return ToolDef(name, as_text(tool.get("description")), tool if schema is None else schema)
+    deferred = tool.get("defer_loading") is True
+    return ToolDef(name, as_text(tool.get("description")), tool if schema is None else schema, deferred)
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ def parse_request(url: str, body: bytes) -> Context:
         contents = document.get("contents")
         contents = [contents] if isinstance(contents, dict | str) else as_list(contents)
         messages = [message for content in contents for message in _messages(content)]
+        offered = document.get("tools")
+        offered = [offered] if isinstance(offered, dict) else as_list(offered)
         name_tool_results(messages)
         head = read_head(url, document)
         params = {name: value for name, value in document.items() if name not in _NOT_PARAMS}
@@ -52,7 +54,7 @@ def parse_request(url: str, body: bytes) -> Context:
         return Context(
             messages=messages,
             system_prompt=_system(first_of(document, *_SYSTEM_KEYS)),
-            tools=[entry for tool in as_list(document.get("tools")) for entry in _tools(as_object(tool))],
+            tools=[entry for tool in offered for entry in _tools(as_object(tool))],
             params={**params, **as_object(first_of(document, *_CONFIG_KEYS))},
             model=head.model,
             stream=head.stream,

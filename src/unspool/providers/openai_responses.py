@@ -219,7 +219,7 @@ def _tools(value: Any) -> Iterable[ToolDef]:
         if kind == "namespace":
             yield from _tools(tool.get("tools"))
         elif kind == "function":
-            yield ToolDef(name or "", description, tool.get("parameters"))
+            yield ToolDef(name or "", description, tool.get("parameters"), tool.get("defer_loading") is True)
         elif kind == "custom":
             yield ToolDef(name or "", description, tool.get("format"))
         else:  # run by the provider; its settings are its schema

@@ -25,7 +25,18 @@ from unspool.recording.manager import RecordManager
 from unspool.recording.reader import RecordReader
 from unspool.store import Store, find_store
 
-__all__ = ["Address", "Point", "is_fork", "is_rerun", "is_root", "load", "newest_first", "parse", "resolve"]
+__all__ = [
+    "Address",
+    "Point",
+    "is_fork",
+    "is_rerun",
+    "is_root",
+    "load",
+    "names_newest_first",
+    "newest_first",
+    "parse",
+    "resolve",
+]
 
 _STAMPED = re.compile(r"(\d{1,20})-(\d{8}T\d{6})-[a-z0-9]+")
 _UNIX_STAMPED = re.compile(r"(\d{1,20})-(\d{9,11})")  # the reference's ids
@@ -168,7 +179,7 @@ def resolve(store: Store, text: str) -> Address:
     elif name.startswith("os:"):
         record_id = _of_os_process(store, name)
     elif name.isascii() and name.isdigit():
-        record_id = next(_names_newest_first(store, f"{name}-"), "")
+        record_id = next(names_newest_first(store, f"{name}-"), "")
         if not record_id:
             raise RecordingNotFound(name, store.records)
     else:
@@ -201,7 +212,7 @@ def newest_first(store: Store) -> Iterator[RecordMetadata]:
         StoreError: the folder cannot be read.
     """
     manager = RecordManager(store.records)
-    for name in _names_newest_first(store):
+    for name in names_newest_first(store):
         metadata = manager.describe(store.records / name)
         if metadata is not None:
             # A copied recording has its folder's name here; what its file says must not lead out of the store.
@@ -238,7 +249,12 @@ def _life(metadata: RecordMetadata) -> tuple[str | None, str | None, int | None]
     return metadata.host, metadata.boot_id, metadata.os_start
 
 
-def _names_newest_first(store: Store, prefix: str = "") -> Iterator[str]:
+def names_newest_first(store: Store, prefix: str = "") -> Iterator[str]:
+    """Names of the folders that may be recordings and begin so, the newest first; nothing in them is read.
+
+    Raises:
+        StoreError: the folder of recordings cannot be read.
+    """
     try:
         names = [name for name in os.listdir(store.records) if name.startswith(prefix)]
     except FileNotFoundError:

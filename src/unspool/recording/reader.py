@@ -44,6 +44,7 @@ from unspool.store import FORMAT_VERSION, time_of_record_id, writer_is_alive
 
 if TYPE_CHECKING:
     from unspool.recording.sent import SentReader
+    from unspool.tokens import Count
 
 __all__ = ["Damage", "EventSequence", "RecordReader"]
 
@@ -333,11 +334,15 @@ class RecordReader:
         found = self._contents.snapshot_of_call(event)
         return self._expand(found) if found is not None else None
 
-    def sent(self) -> SentReader:
-        """Reads what model calls sent, message by message; each piece once, however often it was sent."""
+    def sent(self, counters: Callable[[str], Count | None] | None = None) -> SentReader:
+        """Reads what model calls sent, message by message; each piece once, however often it was sent.
+
+        Args:
+            counters: gives the tokenizer of a model; None is what is installed.
+        """
         from unspool.recording.sent import SentReader
 
-        return SentReader(self._pool)
+        return SentReader(self._pool) if counters is None else SentReader(self._pool, counters)
 
     def with_head(self, message: Message) -> Message:
         """A request or response with its head, which many share, put back."""
@@ -386,8 +391,12 @@ def _open_log(record_dir: Path) -> EventLog:
     try:
         return EventLog(record_dir / EVENTS_NAME)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
-        missing = f"{EVENTS_NAME} is missing" if record_dir.is_dir() else "no such folder"
-        raise CorruptRecording(record_dir, missing) from exc
+        if not record_dir.is_dir():
+            what = "it is a file, and a recording is a folder" if record_dir.exists() else "no such folder"
+        else:
+            is_there = isinstance(exc, IsADirectoryError)
+            what = f"{EVENTS_NAME} is a folder, not a file" if is_there else f"{EVENTS_NAME} is missing"
+        raise CorruptRecording(record_dir, what) from exc
     except OSError as exc:
         raise StoreError(f"cannot read {record_dir / EVENTS_NAME}: {exc.strerror or exc}") from exc
 

@@ -5,9 +5,9 @@ the calls that follow. Here the input of every call is split over what it carrie
 messages) and each share is charged to who produced it: the tool call that gave the result, the model call that said
 the turn.
 
-Counts and costs of calls are the provider's. The split within a call is an estimate (by the length of texts) scaled to
-them, so that the shares of a call sum to its input cost, and all shares to the input cost of the run. Cached input is
-the beginning of a prompt, as providers define it.
+Counts and costs of calls are the provider's. The split within a call is fitted to them (`unspool.recording.prompts`, as
+everywhere): the shares of a call sum to its input cost, and all shares to the input cost of the run. Cached input is
+the beginning of a prompt, as providers define it; what the provider added itself comes first of all.
 
 The work is linear in the text that is new in each call, not in what was sent: calls form trees (each extends another),
 and what a call pays for the part it shares with the one before is handed down to that one.
@@ -22,7 +22,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from unspool.events import SpanID
-from unspool.recording.sent import SentCall
+from unspool.recording.prompts import Prompt
+from unspool.trace.fitted import prompts_of
 from unspool.trace.from_recording import RecordedProcess, RecordedTrace
 from unspool.trace.names import CACHE_WRITE, CACHED, INPUT, OUTPUT, count_of
 from unspool.trace.producers import Producer, Producers
@@ -36,7 +37,8 @@ __all__ = ["CarriedCost", "CarriedEntry", "carried_cost"]
 class CarriedEntry(Struct):
     """What one producer put into prompts, and what that cost.
 
-    `tokens` is its size when it was sent first (a result or a turn that another lane sends too is the same one),
+    `tokens` is its size when it was sent first (a result or a turn that another lane sends too is the same one; of
+    what the provider added, its size where it was largest),
     `sends` how often a model call sent it (for a producer of several messages each one counts), `sent_tokens` what
     these calls paid for, of which `cached_tokens` were read from the provider's cache. `cost_usd` is for all of them
     and `first_usd` for the first: the difference is what carrying it cost. Costs are None where no price is known.
@@ -91,7 +93,7 @@ def carried_cost(trace: RecordedTrace, prices: PriceList | None = None) -> Carri
 
 
 class _Paid(NamedTuple):
-    """The first `length` units of estimated weight were paid for, each unit with so much; `calls` calls end there."""
+    """The first `length` tokens of a prompt were paid for, each with so much; `calls` calls end there."""
 
     length: float
     usd: float = 0.0
@@ -102,7 +104,7 @@ class _Paid(NamedTuple):
 
 
 class _Node:
-    """One call in the tree of calls: the intervals of weight it added, and what it and those that extend it paid."""
+    """One call in the tree of calls: the intervals of tokens it added, and what it and those that extend it paid."""
 
     __slots__ = ("above", "added", "ends", "kept", "new", "noted", "paid", "start")
 
@@ -150,33 +152,29 @@ class _Ledger:
 
     def add(self, process: RecordedProcess) -> None:
         """Charge all calls of a process."""
-        reader = process.reader.sent()
-        producers = Producers(process)
+        prompts = prompts_of(process)
+        producers = Producers(process, prompts)
         nodes: dict[int, _Node] = {}
         unread = dict(process.calls)
-        for snapshot in process.snapshots:
-            sent = reader.call(snapshot)
-            above = nodes.get(sent.prev) if sent is not None and sent.prev is not None else None
-            if sent is not None and sent.kept and above is None:
-                sent = reader.call(snapshot, whole=True)  # what it extends could not be read
-            if sent is None:
-                continue
+        for prompt in prompts.calls:
+            snapshot = prompt.sent.snapshot
             span = unread.pop(snapshot.call, None) if snapshot.call is not None else None
-            node = nodes[snapshot.seq_num] = _Node(above, sent.kept)
-            self._place(node, sent, span, producers)
+            above = nodes[prompt.before.sent.snapshot.seq_num] if prompt.before is not None else None
+            node = nodes[snapshot.seq_num] = _Node(above, prompt.kept)
+            self._place(node, prompt, span, producers)
         for span in unread.values():
-            if (bill := self._bill(span, 0)) is not None:
+            if (bill := self._bill(span, None)) is not None:
                 self._found.unread_tokens += bill.read
                 self._found.unread_usd += bill.usd
         for node in reversed(nodes.values()):  # who extends comes before what it extends
             _settle(node)
         self._found.needed += producers.needed
 
-    def _place(self, node: _Node, sent: SentCall, span: Span | None, producers: Producers) -> None:
+    def _place(self, node: _Node, prompt: Prompt, span: Span | None, producers: Producers) -> None:
         """Lay what a call added behind what it kept, and note what it paid."""
         point = node.start
         placed = set()
-        for producer, weight, closes in producers.of(sent, span):
+        for producer, weight, closes in producers.of(prompt, span):
             node.added.append((point, point + weight, self._entry(producer)))
             if producer.key not in self._placed:
                 node.new.append(node.added[-1])
@@ -186,23 +184,27 @@ class _Ledger:
             if closes:
                 node.ends.append(point)
         self._placed |= placed
-        header = sent.tools + sent.system
-        bill = self._bill(span, header + point) if span is not None else None
+        bill = self._bill(span, prompt) if span is not None else None
         if bill is None:
             return
+        tools = bill.unseen + prompt.tools
+        header = bill.unseen + prompt.head
         if not header + point:
             self._found.unread_tokens += bill.read
             self._found.unread_usd += bill.usd
             return
-        # In the order in which providers put a prompt together: tools, system prompt, messages.
+        # In the order in which providers put a prompt together: their own, tools, system prompt, messages.
         for producer, start, end in (
-            (producers.tool_definitions, 0.0, float(sent.tools)),
-            (producers.system_prompt, float(sent.tools), float(header)),
+            (producers.provider, 0.0, bill.unseen),
+            (producers.tool_definitions, bill.unseen, tools),
+            (producers.system_prompt, tools, header),
         ):
             if start < end:
                 entry = self._entry(producer)
                 if not entry.sends:
                     bill.note_first(entry, start, end)
+                elif producer is producers.provider:  # another amount in each call: the largest says most
+                    entry.tokens = max(entry.tokens, (end - start) * bill.scale)
                 _charge(entry, [band for band in bill.bands if band.length > start], start, end)
         up: _Node | None = node
         while up is not None and not up.noted:  # also what a call that failed had added
@@ -213,13 +215,13 @@ class _Ledger:
             if band.length > header:
                 insort(node.paid, band._replace(length=band.length - header if band.calls == 0 else point))
 
-    def _bill(self, span: Span, weight: float) -> _Bill | None:
-        """What a call paid for its input, which has this estimated weight; None if it does not say. Adds it up."""
+    def _bill(self, span: Span, prompt: Prompt | None) -> _Bill | None:
+        """What a call paid for its input, None if it does not say. Adds it up."""
         read = count_of(span, INPUT)
         if read is None:
             return None
         rates = rates_of(span, self._prices, read) if self._prices is not None else None
-        bill = _Bill(span, read, weight, rates)
+        bill = _Bill(span, read, prompt, rates)
         self._found.input_tokens += read
         if rates is None:
             self._found.unpriced += 1
@@ -240,17 +242,21 @@ class _Ledger:
 class _Bill:
     """What one call paid for its input, as payments for beginnings of the prompt that add up.
 
-    Cached tokens are the beginning, those written to the cache follow. `usd` is the sum, 0 without a price.
+    Cached tokens are the beginning, those written to the cache follow. `usd` is the sum, 0 without a price; `unseen` is
+    what the provider added, in the same units as the prompt's parts.
     """
 
-    __slots__ = ("bands", "priced", "read", "scale", "usd")
+    __slots__ = ("bands", "priced", "read", "scale", "unseen", "usd")
 
-    def __init__(self, span: Span, read: int, weight: float, rates: Rates | None) -> None:
+    def __init__(self, span: Span, read: int, prompt: Prompt | None, rates: Rates | None) -> None:
         cached = min(count_of(span, CACHED) or 0, read)
         written = min(count_of(span, CACHE_WRITE) or 0, read - cached)
         self.read, self.priced = read, rates is not None
         rates = rates or Rates(0.0, 0.0, 0.0, 0.0)
         self.usd = cached * rates.cached + written * rates.cache_write + (read - cached - written) * rates.input
+        # Below 1 only where the parts come to more than was counted.
+        self.unseen = max(read - prompt.weight, 0.0) if prompt is not None and prompt.weight else 0.0
+        weight = self.unseen + prompt.weight if prompt is not None else 0.0
         self.scale = scale = read / weight if weight else 0.0
         self.bands: list[_Paid] = []
         if scale:

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from unspool.events import CtxMessage, RecordEvent, SpanID, ToolCall
-from unspool.recording.sent import SentCall
+from unspool.recording.prompts import Prompt, Prompts
 from unspool.trace.from_recording import RecordedProcess
 from unspool.trace.names import CALL, count_of
 from unspool.trace.spans import Span
@@ -24,7 +24,8 @@ _SYSTEM_ROLES = ("system", "developer")
 
 
 class Producer(Struct, frozen=True):
-    """Who put something into prompts: `kind` is tool, model, user, system, tools (their definitions) or unknown.
+    """Who put something into prompts: `kind` is tool, model, user, system, tools (their definitions), provider (what no
+    request holds) or unknown.
 
     `span` is the call that produced it, if it is known and recorded; else the agent's. `key` tells producers apart.
     """
@@ -47,8 +48,9 @@ class Producers:
     earlier one gave.
     """
 
-    def __init__(self, process: RecordedProcess) -> None:
+    def __init__(self, process: RecordedProcess, prompts: Prompts) -> None:
         self._process = process
+        self._prompts = prompts
         self._tools: dict[int | None, list[tuple[Span, RecordEvent]]] = {}
         for span, event in process.tools:
             self._tools.setdefault(event.call, []).append((span, event))
@@ -61,12 +63,14 @@ class Producers:
         self.agent_id = agent.span_id
         self.system_prompt = Producer("system", "system prompt", agent, ("system", agent.span_id))
         self.tool_definitions = Producer("tools", "tool definitions", agent, ("tools", agent.span_id))
+        self.provider = Producer("provider", "not in the requests", agent, ("provider", agent.span_id))
         self._user = Producer("user", "user messages", agent, ("user", agent.span_id))
         self._unknown = Producer("unknown", "other messages", agent, ("unknown", agent.span_id))
         self._given = Producer("unknown", "model turns of unknown origin", agent, ("model", agent.span_id))
 
-    def of(self, sent: SentCall, span: Span | None) -> Iterator[tuple[Producer, int, bool]]:
-        """The producer and the weight of each message a call added, and whether an element ends with it."""
+    def of(self, prompt: Prompt, span: Span | None) -> Iterator[tuple[Producer, float, bool]]:
+        """The producer and the tokens of each message a call added, and whether an element ends with it."""
+        sent = prompt.sent
         before = self._spans.get(sent.prev) if sent.prev is not None else None
         if span is not None:
             self._spans[sent.snapshot.seq_num] = span
@@ -75,7 +79,7 @@ class Producers:
         answering = before
         for element in sent.added:
             last = len(element.parts) - 1
-            for index, (message, weight) in enumerate(zip(element.parts, element.weights, strict=True)):
+            for index, message in enumerate(element.parts):
                 if message.role == "assistant":
                     producer = self._turn(message, answering)
                     if answering is not None and span is not None:
@@ -83,7 +87,7 @@ class Producers:
                 else:
                     answering = None  # what follows is not the answer to the call before
                     producer = self._other(message, span)
-                yield producer, weight, index == last
+                yield producer, self._prompts.tokens_of(element, index), index == last
 
     def _need(self, earlier: Span, later: Span) -> None:
         self.needed.append((earlier.span_id, later.span_id))

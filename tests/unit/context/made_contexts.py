@@ -57,6 +57,7 @@ class Talk:
         self.messages: list[dict[str, Any]] = []
         self.now = 0
         self.unseen = 40
+        self.more: dict[str, Any] = {}  # of the request, beside its messages
         self.is_counted = True
         self._cached: list[str] = []
         self._conversation: Any = None
@@ -68,7 +69,7 @@ class Talk:
 
     def body(self) -> dict[str, Any]:
         messages = self.messages
-        body: dict[str, Any] = {"model": self.model}
+        body: dict[str, Any] = {"model": self.model, **self.more}
         if self.system is not None:
             if self.provider == "openai_chat":
                 messages = [{"role": "system", "content": self.system}, *messages]
@@ -92,9 +93,15 @@ class Talk:
         return self
 
     def answer(
-        self, text: str, calls: dict[str, Any] | None = None, *, error: str = "", keep: bool = True
+        self,
+        text: str,
+        calls: dict[str, Any] | None = None,
+        *,
+        error: str = "",
+        keep: bool = True,
+        marks: list[dict[str, Any]] | None = None,
     ) -> list[str]:
-        """What came back; gives the ids of the tool calls."""
+        """What came back; gives the ids of the tool calls. `marks` are the answer's annotations, not sent again."""
         ids = [f"call_{next(_ids)}" for _ in calls or {}]
         message: dict[str, Any] = {"role": "assistant", "content": text}
         if calls:
@@ -115,7 +122,8 @@ class Talk:
             llm.request_tokens, llm.cached_tokens = self._count()
             llm.response_tokens = tokens_in(json.dumps(message))
         llm.response = HttpResponse(status=500 if error else 200, headers=[("content-type", "application/json")])
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        said = {**message, "annotations": marks} if marks else message
+        choice = {"index": 0, "message": said, "finish_reason": "stop"}
         document = {"id": f"chatcmpl-{next(_ids)}", "model": self.model, "choices": [choice]}
         raw = json.dumps({"error": {"message": error}} if error else document).encode()
 

@@ -91,6 +91,20 @@ def test_a_repeated_call_supersedes_its_first_result(tmp_path: Path) -> None:
     assert "#5" in life.reason
 
 
+def test_a_result_that_had_left_before_its_like_came_did_not_leak(tmp_path: Path) -> None:
+    """A history that begins anew: no prompt holds both."""
+    talk = Talk(tmp_path).user("Find the bug.").use("read", "alpha beta gamma " * 30, say="I read.")
+    talk.ask("Nothing there.")
+    talk.messages = talk.messages[:1]
+    talk.use("read", "alpha beta gamma " * 30, say="Once more.").ask("Nothing there either.")
+    run, found = read(talk.close())
+    first = next(life for life in found.lives if life.block.is_tool_result)
+    assert (first.leak, first.fate, first.gone_at) == (None, None, None)
+    assert first.state == "cold"
+    assert "had left the context before" in first.reason
+    assert without_blocks(run, found, leaked_lives(found), 1.0, rates).dropped == []
+
+
 def test_evidence_names_the_call_whose_answer_refers_to_it(tmp_path: Path) -> None:
     talk = Talk(tmp_path).user("Find the bug.")
     talk.use("grep", "src/auth/tokens.py:88: refresh_token = None", say="Looking.")
@@ -183,7 +197,7 @@ def test_the_run_without_what_leaked(tmp_path: Path) -> None:
     talk = Talk(tmp_path).user("Find the bug.")
     talk.use("profile", "zebra quagga okapi " * 300, say="First.")
     for number in range(5):
-        talk.use("search", f"result {number}", say=f"Searching {number}.", given={"of": str(number)})
+        talk.use("search", f"result {number} of {number} " * 60, say=f"Searching {number}.", given={"of": str(number)})
     run, found = read(talk.ask("There is none.").close())
     result = without_blocks(run, found, leaked_lives(found), 1.0, rates)
     big = result.dropped[0]
@@ -274,6 +288,27 @@ def test_another_model_has_another_cache(tmp_path: Path) -> None:
     [(_, section, cause)] = breaks_of(talk.ask())
     assert section == "model"
     assert "gpt-4.1" in cause
+
+
+def test_what_breaks_the_cache_for_more_than_it_saves_is_said_to(tmp_path: Path) -> None:
+    """A late result in a long cached prompt: most of what is paid again stood behind it."""
+    talk = Talk(tmp_path).user("Find it.").use("profile", "zebra quagga okapi " * 30, say="First.")
+    for number in range(4):
+        talk.use("search", f"finding{number} " * 400, say=f"I see finding{number}.", given={"of": str(number)})
+    run, found = read(talk.ask("There is none.").close())
+    result = without_blocks(run, found, [of(found, "#3")], 1.0, rates)
+    assert result.saved_usd is not None
+    assert result.anew_usd > result.saved_usd
+    assert result.is_dearer
+    assert result.never_usd is not None
+    assert result.never_usd > result.saved_usd
+    [before] = [one for one in advise(found, []) if one.blocks == ["#3"]]
+    [net] = [one for one in advise(found, [], run, rates) if one.blocks == ["#3"]]
+    assert before.usd is not None
+    assert net.usd is not None
+    assert net.usd == pytest.approx(before.usd - result.anew_usd)
+    assert net.usd < 0 < before.usd
+    assert net.tokens == before.tokens
 
 
 def test_advice_says_what_it_would_have_saved(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +12,8 @@ from trace_recordings import CHEAP, Tape, prices
 from unspool.events import ContextSnapshotData, CtxMessage, HttpRequest, RecordEvent, RecordEventType, ToolCall
 from unspool.recording.lines import encode_json
 from unspool.recording.recorder import Recorder
-from unspool.tokens import estimate_message
 from unspool.trace.carried import carried_cost
+from unspool.trace.fitted import prompts_of
 from unspool.trace.from_recording import recorded_trace
 
 SYSTEM = CtxMessage("system", "be brief")
@@ -197,19 +199,25 @@ def test_any_tree_of_calls_is_charged_as_the_definition_says(tmp_path_factory, h
         contexts.append(messages)
         tape.model(number * 20, messages=messages, read=read, cached_tokens=cached, cache_write_tokens=written)
     tape.end(1000)
-    _, found = costs_of(tape)
-    wanted: dict[str, list[float]] = {"user": [0.0, 0.0, 0.0, 0], "unknown": [0.0, 0.0, 0.0, 0]}
-    for (_, _, _, read, cached, written), messages in zip(history, contexts, strict=True):
-        weights = [estimate_message(message) for message in messages]
+    trace, found = costs_of(tape)
+    prompts = prompts_of(trace.processes[0])
+    wanted: dict[str, list[float]] = {kind: [0.0, 0.0, 0.0, 0] for kind in ("user", "unknown", "provider")}
+    for (_, _, _, read, cached, written), messages, prompt in zip(history, contexts, prompts.calls, strict=True):
+        # The provider's own comes first, then the messages, all of them together exactly what was counted.
+        ends = [prompt.weight_of(count) for count in range(prompt.count + 1)]
+        unseen = max(read - ends[-1], 0.0)
+        weights = [unseen, *(end - start for start, end in itertools.pairwise(ends))]
         scale = read / sum(weights)
         at = 0.0
-        for message, weight in zip(messages, weights, strict=True):
+        for message, weight in zip([None, *messages], weights, strict=True):
             low, high = at * scale, (at + weight) * scale
             at += weight
+            if message is None and not weight:
+                continue
             in_cache = max(min(high, cached) - low, 0)
             in_write = max(min(high, cached + written) - max(low, cached), 0)
             rest = high - low - in_cache - in_write
-            row = wanted["user" if message.role == "user" else "unknown"]
+            row = wanted["provider" if message is None else "user" if message.role == "user" else "unknown"]
             row[0] += rest * CHEAP.input + in_cache * CHEAP.cached + in_write * CHEAP.cache_write
             row[1] += high - low
             row[2] += in_cache

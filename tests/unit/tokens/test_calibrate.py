@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from unspool.context.calibrate import Counted, answer_tokens, calibrate
 from unspool.events import CtxMessage, Part
+from unspool.tokens.calibrate import PRIOR, Counted, answer_tokens, calibrate
 
 
 def counted(estimates: list[float], scale: float = 1.5, unseen: int = 200, **fields: object) -> list[Counted]:
@@ -41,8 +41,8 @@ def test_exact_answers_do_not_take_part_in_the_scale() -> None:
     assert calibrate(calls).scale == pytest.approx(2.0, abs=0.01)
 
 
-def test_few_counts_leave_the_prior_of_the_model() -> None:
-    assert calibrate([Counted("head", 50.0, 0.0, 500, "claude-opus-4-6")]).scale == pytest.approx(1.3)
+def test_few_counts_leave_the_prior() -> None:
+    assert calibrate([Counted("head", 50.0, 0.0, 500, "claude-opus-4-6")]).scale == pytest.approx(PRIOR.scale)
 
 
 def test_a_prompt_cannot_hold_less_than_what_is_seen_in_it() -> None:
@@ -59,7 +59,7 @@ def test_histories_that_shrink_and_calls_in_any_order_are_predicted_too() -> Non
 
 def test_without_any_count_the_prior_scales_the_estimate() -> None:
     found = calibrate([Counted("a", 100.0, 0.0, None, "gemini-3"), Counted("a", 0.0, 0.0, None)])
-    assert found.predicted == [110, 1]
+    assert found.predicted == [100, 1]
     assert found.error is None
 
 
@@ -84,8 +84,8 @@ def test_calls_without_a_common_head_are_matched_by_what_they_share() -> None:
 @pytest.mark.parametrize(
     ("output", "reasoning", "estimate", "provider", "expected"),
     [
-        (100, None, 90, "openai_chat", 100.0),
-        (100, 60, 35, "openai_chat", 40.0),
+        (100, None, 90, "openai_chat", 104.0),  # and its frame
+        (100, 60, 35, "openai_chat", 44.0),
         (100, 60, 35, "gemini", 100.0),
         (3, None, 900, "anthropic", None),
         (None, None, 10, "anthropic", None),
@@ -94,9 +94,9 @@ def test_calls_without_a_common_head_are_matched_by_what_they_share() -> None:
 def test_an_answers_own_count_is_taken_where_it_can_be_that_of_the_message(
     output: int | None, reasoning: int | None, estimate: int, provider: str, expected: float | None
 ) -> None:
-    assert answer_tokens(CtxMessage("assistant", "x"), estimate, output, reasoning, provider) == expected
+    assert answer_tokens(CtxMessage("assistant", "x"), estimate, (output, reasoning), provider) == expected
 
 
 def test_reasoning_that_is_sent_again_is_counted_again() -> None:
     message = CtxMessage("assistant", "x", parts=[Part("reasoning", "hm")])
-    assert answer_tokens(message, 35, 100, 60, "openai_chat") == 100.0
+    assert answer_tokens(message, 35, (100, 60), "openai_chat") == 104.0

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from unspool.tokens import Count
+from unspool.tokens.text import Count
 
 __all__ = ["counter_for"]
 
