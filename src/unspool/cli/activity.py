@@ -114,8 +114,8 @@ class ActivityWatch:
 
     @property
     def totals(self) -> Totals:
-        """The sums, without what only the end of a recording settles."""
-        return self._sums.totals
+        """The sums over the events seen so far."""
+        return self._sums.so_far(self._one)
 
     def see(self, event: RecordEvent) -> None:
         """Take one event into account."""

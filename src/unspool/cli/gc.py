@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import click
 
 from unspool.cli import amounts
+from unspool.cli.moments import age_seconds
 from unspool.cli.options import Command, json_option, store_option
-from unspool.cli.removal import remove_leftovers, remove_recordings, size_of
+from unspool.cli.removal import forget, remove_leftovers, remove_recordings, size_of
 from unspool.cli.rerunfolders import remove_left_reruns
 from unspool.cli.runs import Run, runs
 from unspool.cli.terminal import put
@@ -18,17 +17,15 @@ from unspool.text import dump_json, show_text
 
 __all__ = ["gc"]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
 
 def _seconds(_context: click.Context, _param: click.Parameter, value: str | None) -> float | None:
     """An age such as `7d`, in seconds."""
     if value is None:
         return None
-    match = re.fullmatch(r"(\d{1,9})([smhdw])", value)
-    if match is None:
+    seconds = age_seconds(value)
+    if seconds is None:
         raise click.BadParameter(f"{value!r} is no age: a number and s, m, h, d or w, for example 7d")
-    return float(int(match[1]) * _UNITS[match[2]])
+    return seconds
 
 
 @click.command(cls=Command)
@@ -60,6 +57,7 @@ def gc(keep: int | None, older_than: float | None, dry_run: bool, store: str | N
         remove_leftovers(place)
         if going:
             remove_recordings(place, [one for run in going for one in run.records])
+            forget(place, [one.record_id for run in going for one in run.records])
         remove_left_reruns(place)
     if as_json:
         removed = [

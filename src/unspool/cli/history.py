@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unspool.catalog.catalog import Catalog
+from unspool.catalog.sums import Totals, total
 from unspool.cli import amounts
-from unspool.cli.listing import LLM_PREFIX, Tally, Totals
 from unspool.cli.ls import state_text
-from unspool.cli.prices import Prices
 from unspool.cli.runs import Run, runs
 from unspool.cli.terminal import bold, dim, red
 from unspool.durations import format_duration
@@ -67,9 +67,13 @@ class Node:
             waiting += node.children
 
 
-def history(store: Store) -> list[Node]:
-    """The originals, each with what came from it; the one with the newest run in its tree first."""
-    every = runs(store)  # newest first
+def history(store: Store, metadata: Iterable[RecordMetadata] | None = None) -> list[Node]:
+    """The originals, each with what came from it; the one with the newest run in its tree first.
+
+    Args:
+        metadata: of all recordings, the newest first, if the caller has it; read from the recordings otherwise.
+    """
+    every = runs(store, metadata)  # newest first
     owners = {one.record_id: run.root.record_id for run in every for one in run.records}
     nodes = {run.root.record_id: Node(run, origin=_origin(run.root)) for run in every}
     top: list[Node] = []
@@ -96,25 +100,13 @@ def _origin(root: RecordMetadata) -> str | None:
     return root.parent if is_fork(root) else root.rerun_of
 
 
-def sum_up(store: Store, node: Node, prices: Prices) -> None:
+def sum_up(catalog: Catalog, node: Node) -> None:
     """Fill in what one run adds up to, and at which call it was forked."""
-    sums = Tally(prices)
-    models: dict[str, None] = {}
-    for metadata in node.run.records:
-        try:
-            with RecordReader(store.records / metadata.record_id, live=True) as reader:
-                one = sums.begin(reader.metadata)
-                for event in reader.bare_events():
-                    sums.add(event, one)
-                    path = event.syscall.args.get("path") if event.syscall is not None else None
-                    if isinstance(path, str) and path.startswith(LLM_PREFIX):
-                        models.setdefault(path.removeprefix(LLM_PREFIX).partition("/")[2])
-                sums.end(one)
-        except CorruptRecording:
-            sums.totals.lost += metadata.lost_events
-    node.sums = Sums(sums.result(), list(models))
+    sums = catalog.sums(one.record_id for one in node.run.records)
+    models = dict.fromkeys(model for one in sums for model in one.models)
+    node.sums = Sums(total(sums, catalog.book), list(models))
     if is_fork(node.root) and not node.origin_gone and node.origin is not None:
-        node.origin_call = _call_at(store, node.origin, node.root.forked_at or 0)
+        node.origin_call = _call_at(catalog.store, node.origin, node.root.forked_at or 0)
 
 
 def _call_at(store: Store, record_id: str, seq_num: int) -> int | None:

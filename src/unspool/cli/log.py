@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from unspool.catalog.catalog import Catalog
 from unspool.cli.history import format_history, history, node_json, sum_up
 from unspool.cli.options import Command, json_option, recording_argument, store_option
 from unspool.cli.prices import prices_for, prices_option
@@ -40,8 +41,13 @@ def log(recording: str | None, limit: int, prices: str | None, store: str | None
         unspool log last -n 1 --json
     """
     place = find_store(store)
-    rates = prices_for(place, prices)
-    nodes = history(place)
+    with Catalog(place, prices_for(place, prices)) as catalog:
+        _log(catalog, recording, limit, as_json=as_json)
+
+
+def _log(catalog: Catalog, recording: str | None, limit: int, *, as_json: bool) -> None:
+    place = catalog.store
+    nodes = history(place, (entry.metadata for entry in catalog.entries()))
     if recording is not None:
         wanted = resolve(place, recording).record_id
         nodes = [
@@ -50,7 +56,7 @@ def log(recording: str | None, limit: int, prices: str | None, store: str | None
     shown = nodes[: limit or None]
     for top in shown:
         for node in top.tree():
-            sum_up(place, node, rates)
+            sum_up(catalog, node)
     if as_json:
         put(dump_json([node_json(node) for top in shown for node in top.tree()]))
     elif shown:

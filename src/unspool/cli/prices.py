@@ -37,9 +37,10 @@ from unspool.trace.rates import Rates
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation
 
+    from unspool.events import LLMResponseData
     from unspool.store import Store
 
-__all__ = ["Prices", "call_cost", "context_window", "prices_for", "prices_option"]
+__all__ = ["PUBLIC", "Prices", "call_cost", "context_window", "prices_for", "prices_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -75,12 +76,37 @@ class Prices:
 
     def __call__(self, vendor: str, model: str, at_ns: int, input_tokens: int) -> Rates | None:
         """The rates for a call; None if the vendor or the model has no known price. See `PriceList`."""
+        return self.own(vendor, model) or public_rates(vendor, model.removeprefix("models/"), at_ns, input_tokens)
+
+    def own(self, vendor: str, model: str) -> Rates | None:
+        """What the user's tables say; None if they do not have the model."""
         key = (vendor, model)
         try:
-            own = self._known[key]
+            return self._known[key]
         except KeyError:
-            own = self._known[key] = self._own_rates(vendor, model.removeprefix("models/"))
-        return own or public_rates(vendor, model.removeprefix("models/"), at_ns, input_tokens)
+            found = self._known[key] = self._own_rates(vendor, model.removeprefix("models/"))
+            return found
+
+    @property
+    def public_version(self) -> str:
+        """Changes when the public prices may have."""
+        return _public_version()
+
+    def public_cost(self, vendor: str, model: str, data: LLMResponseData, at: datetime | None) -> float | None:
+        """US dollars for an answered call by the public lists alone; None if they, or the answer, do not say.
+
+        Args:
+            at: when the call was made; None for now.
+        """
+        if data.request_tokens is None or data.response_tokens is None:
+            return None
+        at_ns = 0 if at is None else int(at.timestamp()) * 1_000_000_000
+        rates = public_rates(vendor, model.removeprefix("models/"), at_ns, data.request_tokens)
+        if rates is None:
+            return None
+        return rates.cost(
+            data.request_tokens, data.response_tokens, data.cached_tokens or 0, data.cache_write_tokens or 0
+        )
 
     def _own_rates(self, vendor: str, model: str) -> Rates | None:
         names = (f"{vendor}/{model}".lower(), model.lower())
@@ -113,12 +139,12 @@ class Prices:
         return None if rates is None else rates.cost(input_tokens, output_tokens, cached_tokens, cache_write_tokens)
 
 
-_public = Prices()
+PUBLIC: Final = Prices()
 
 
 def call_cost(vendor: str, model: str, **usage: Any) -> float | None:
     """As `Prices.cost`, by the public lists alone."""
-    return _public.cost(vendor, model, **usage)
+    return PUBLIC.cost(vendor, model, **usage)
 
 
 # --- the user's own prices -------------------------------------------------------------------------------------------
@@ -150,7 +176,7 @@ def prices_for(store: Store | None, file: str | os.PathLike[str] | None = None) 
         path = next((folder / name for name in _NAMES if (folder / name).is_file()), None)
         if path is not None:
             own += read_prices(path)
-    return Prices(own) if own else _public
+    return Prices(own) if own else PUBLIC
 
 
 def read_prices(path: Path) -> list[OwnPrice]:
@@ -270,10 +296,23 @@ def _probe(provider: str, model: str, price: ModelPrice, tier: int, at: datetime
     )
 
 
+_known_tiers: dict[int, tuple[ModelPrice, list[int]]] = {}
+
+
 def _tier_starts(price: ModelPrice) -> list[int]:
     """Numbers of input tokens above which a model has another price."""
-    starts = {tier.start for value in vars(price).values() for tier in getattr(value, "tiers", ())}
-    return sorted(starts)
+    known = _known_tiers.get(id(price))  # by identity, as above
+    if known is None:
+        starts = {tier.start for value in vars(price).values() for tier in getattr(value, "tiers", ())}
+        known = _known_tiers[id(price)] = price, sorted(starts)
+    return known[1]
+
+
+@functools.cache
+def _public_version() -> str:
+    from importlib.metadata import version
+
+    return version("genai-prices")
 
 
 def _calculate(provider: str, model: str, at: datetime | None, **counts: int) -> PriceCalculation:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from unspool.catalog.catalog import Catalog
+from unspool.catalog.database import NAME
+from unspool.cli.prices import PUBLIC
 from unspool.errors import InvalidID, StoreError
 from unspool.events import RecordMetadata
 from unspool.recording.address import newest_first
 from unspool.recording.writerfiles import STARTING
 from unspool.store import Store, check_id, writer_is_alive
 
-__all__ = ["remove_leftovers", "remove_recordings", "size_of"]
+__all__ = ["forget", "remove_leftovers", "remove_recordings", "size_of"]
 
 _TRASH = "trash"
 _STARTING_S = 60
@@ -55,6 +58,13 @@ def remove_recordings(store: Store, records: Iterable[RecordMetadata]) -> None:
         _remove_traces(store, traces)
     except OSError as exc:
         raise StoreError(f"cannot remove from {store.path}: {exc.strerror or exc}: {exc.filename}") from exc
+
+
+def forget(store: Store, names: Sequence[str]) -> None:
+    """Take removed recordings out of the catalog, with the texts that no other recording has."""
+    if (store.path / NAME).exists():
+        with Catalog(store, PUBLIC) as catalog:
+            catalog.forget(names)
 
 
 def remove_leftovers(store: Store) -> None:

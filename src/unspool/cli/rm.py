@@ -8,7 +8,7 @@ import click
 
 from unspool.cli import amounts
 from unspool.cli.options import Command, json_option, recording_argument, store_option
-from unspool.cli.removal import remove_recordings, size_of
+from unspool.cli.removal import forget, remove_recordings, size_of
 from unspool.cli.runs import descendants
 from unspool.cli.terminal import is_terminal, put
 from unspool.errors import StoreError, UsageError
@@ -48,6 +48,7 @@ def rm(recordings: tuple[str, ...], yes: bool, store: str | None, as_json: bool)
         if not click.confirm(f"Remove {what}?", err=True):
             raise click.exceptions.Exit(1)
     remove_recordings(place, records)
+    forget(place, [one.record_id for one in records])
     if as_json:
         put(dump_json({"removed": [one.record_id for one in records], "bytes": size}))
     else:

@@ -61,17 +61,21 @@ def fold_workers(store: Store, records: Iterable[RecordMetadata]) -> Iterator[Ro
             yield Row(worker)
 
 
-def runs(store: Store) -> list[Run]:
-    """Every run in the store, the newest first. Processes whose parent is gone are runs of their own."""
-    records = list(newest_first(store))
+def runs(store: Store, metadata: Iterable[RecordMetadata] | None = None) -> list[Run]:
+    """Every run in the store, the newest first. Processes whose parent is gone are runs of their own.
+
+    Args:
+        metadata: of all recordings, the newest first, if the caller has it; read from the recordings otherwise.
+    """
+    records = list(newest_first(store) if metadata is None else metadata)
     by_id = {one.record_id: one for one in records}
     found: dict[str, Run] = {}
-    for metadata in records:
-        root = _root_of(metadata, by_id)
-        if root is metadata:
+    for one in records:
+        root = _root_of(one, by_id)
+        if root is one:
             found.setdefault(root.record_id, Run(root))
         else:
-            found.setdefault(root.record_id, Run(root)).members.append(metadata)
+            found.setdefault(root.record_id, Run(root)).members.append(one)
     return [found[one.record_id] for one in records if one.record_id in found]
 
 

@@ -1,72 +1,36 @@
-"""The list of runs: what is asked for, which runs fit, in which order."""
+"""The list of runs: which runs fit what is asked for, in which order, and how each is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from unspool.cli import amounts
 from unspool.cli.history import Node
 from unspool.cli.ls import state_text
-from unspool.events import RecordStatus
+from unspool.durations import format_duration
+from unspool.events import RecordMetadata, RecordStatus
 from unspool.recording.address import is_fork
-from unspool.text import cut
-from unspool.web.search import Needle
-from unspool.web.shelf import Shelf, Summary
+from unspool.text import cut, show_text
+from unspool.web.runquery import SORTS, STATES, TIMES, Query
+from unspool.web.shelf import Listing, Shelf, Summary
 
 __all__ = ["PAGE", "Query", "RunRow", "RunsPage", "list_runs"]
 
 PAGE: Final = 100  # rows of a page
-SORTS: Final = ("age", "steps", "tokens", "cost", "errors")
-STATES: Final = ("running", "completed", "failed", "stopped", "interrupted")
-
-
-@dataclass
-class Query:
-    """What the list is asked for: each field narrows it, empty ones do not. `sort` "" keeps forks under their runs."""
-
-    text: str = ""
-    state: str = ""
-    model: str = ""
-    tool: str = ""
-    errors: bool = False
-    sort: str = ""
-    page: int = 1
-
-    @classmethod
-    def of(cls, given: Mapping[str, str]) -> Query:
-        """From the address of the page; what makes no sense is left out."""
-        page = given.get("page", "1")
-        sort = given.get("sort", "")
-        state = given.get("state", "")
-        return cls(
-            text=given.get("q", "").strip(),
-            state=state if state in STATES else "",
-            model=given.get("model", ""),
-            tool=given.get("tool", ""),
-            errors=given.get("errors", "") not in ("", "0"),
-            sort=sort if sort in SORTS else "",
-            page=max(int(page), 1) if page.isascii() and page.isdigit() and len(page) < 8 else 1,
-        )
-
-    @property
-    def is_narrow(self) -> bool:
-        """Whether it leaves any run out."""
-        return bool(self.text or self.state or self.model or self.tool or self.errors)
-
-    def query(self, **change: Any) -> dict[str, Any]:
-        """The fields of an address, with some changed."""
-        now = {
-            "q": self.text, "state": self.state, "model": self.model, "tool": self.tool,
-            "errors": "1" if self.errors else "", "sort": self.sort,
-        }  # fmt: skip
-        return {name: value for name, value in {**now, **change}.items() if value not in ("", None)}
+_AROUND: Final = 60  # characters shown on each side of what was found
+_CHOICES_MAX: Final = 500  # models or tools to choose from
 
 
 @dataclass
 class RunRow:
-    """A run in the list. `depth` counts the runs it was forked from, one from the other."""
+    """A run in the list. `depth` counts the runs it was forked from, one from the other.
+
+    Attributes:
+        found: what stands around the text that was looked for; `found_in` and `found_at` are the recording and the
+            event it is in, "" and 0 where it is the id, the intent or the command.
+    """
 
     record_id: str
     depth: int
@@ -76,22 +40,34 @@ class RunRow:
     command: list[str]
     age_s: float | None
     age: str
+    duration: str
     models: list[str]
     steps: int
     calls: int
     tokens: str
     cost: str
+    cost_usd: float | None
     errors: int
     lost: int
     processes: int
     came_from: str
     edits: list[str]
     found: str = ""
+    found_in: str = ""
+    found_at: int = 0
 
 
 @dataclass
 class RunsPage:
-    """One page of the list, and what can be chosen from."""
+    """One page of the list, and what can be chosen from.
+
+    Attributes:
+        total: runs that fit, of those that are known.
+        recordings: how many there are in the store: a run has one for each of its processes.
+        unread: recordings that are still being read, and are missing or as they were before.
+        unsearched: recordings whose texts could not be searched yet.
+        uncached: why what is read now has to be read again by the next server; "" if it has not.
+    """
 
     query: Query
     rows: list[RunRow]
@@ -100,52 +76,55 @@ class RunsPage:
     models: list[str] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
     states: tuple[str, ...] = STATES
+    sorts: tuple[str, ...] = SORTS
+    times: tuple[str, ...] = TIMES
     store: str = ""
     live: int = 0
+    recordings: int = 0
+    unread: int = 0
+    unsearched: int = 0
+    uncached: str = ""
 
 
 def list_runs(shelf: Shelf, query: Query) -> RunsPage:
-    """The runs that fit, a page of them.
-
-    Only the runs of the page are read, unless what is asked for is in the recordings themselves.
-    """
-    every = list(_with_depth(shelf.history()))
+    """The runs that fit, a page of them."""
+    listing = shelf.listing(query.text)
+    every = list(_with_depth(listing.top))
+    live = sum(node.run.is_running for node, _ in every)
     if query.sort or query.is_narrow:
         every = [(node, 0) for node in _by_age([node for node, _ in every])]
-    needle = Needle(query.text) if query.text else None
-    needs_sums = bool(query.model or query.tool or query.errors or query.sort not in ("", "age"))
-    fitting: list[tuple[Node, int, str]] = []
-    for node, depth in every:
-        if query.state and not _has_state(node, query.state):
-            continue
-        if needs_sums and not _uses(shelf.summary(node.run.records), query):
-            continue
-        found = ""
-        if needle is not None:
-            hit = _mentioned(node, query.text) or next(
-                (hit for one in node.run.records if (hit := needle.find(shelf.store.records / one.record_id))), None
-            )
-            if hit is None:
-                continue
-            found = hit
-        fitting.append((node, depth, found))
+        every = list(_fitting(shelf, listing, query, [node for node, _ in every]))
     if query.sort and query.sort != "age":
-        fitting.sort(key=lambda item: -_amount(shelf.summary(item[0].run.records), query.sort))
+        amounts_of = {
+            node.root.record_id: _amount(node, summary, query.sort)
+            for (node, _), summary in zip(every, shelf.summaries(node for node, _ in every), strict=True)
+        }
+        every.sort(key=lambda item: -amounts_of[item[0].root.record_id])
     first = (query.page - 1) * PAGE
-    rows = [_row(shelf, *item) for item in fitting[first : first + PAGE]]
-    models = sorted({model for row in rows for model in row.models} | ({query.model} if query.model else set()))
-    shown = [shelf.summary(item[0].run.records) for item in fitting[first : first + PAGE]]
-    tools = sorted({tool for one in shown for tool in one.tools} | ({query.tool} if query.tool else set()))
+    shown = every[first : first + PAGE]
+    summaries = shelf.summaries(node for node, _ in shown)
+    rows = [_row(node, depth, summary) for (node, depth), summary in zip(shown, summaries, strict=True)]
+    for row, (node, _) in zip(rows, shown, strict=True):
+        _say_where(shelf, listing, query, row, node)
     return RunsPage(
         query=query,
         rows=rows,
-        total=len(fitting),
-        pages=max(-(-len(fitting) // PAGE), 1),
-        models=models,
-        tools=tools,
+        total=len(every),
+        pages=max(-(-len(every) // PAGE), 1),
+        models=_choices(listing.models, query.model),
+        tools=_choices(listing.tools, query.tool),
         store=str(shelf.store.path),
-        live=sum(node.run.is_running for node, _ in every),
+        live=live,
+        recordings=listing.recordings,
+        unread=listing.unread,
+        unsearched=listing.unsearched,
+        uncached=shelf.catalog.database.why_private,
     )
+
+
+def _choices(names: list[str], chosen: str) -> list[str]:
+    found = names[:_CHOICES_MAX]
+    return found if not chosen or chosen in found else [*found, chosen]
 
 
 def _with_depth(top: list[Node]) -> Iterator[tuple[Node, int]]:
@@ -165,6 +144,31 @@ def _by_age(nodes: list[Node]) -> list[Node]:
     return sorted(nodes, key=began, reverse=True)
 
 
+# --- which runs fit --------------------------------------------------------------------------------------------------
+
+
+def _fitting(shelf: Shelf, listing: Listing, query: Query, nodes: list[Node]) -> Iterator[tuple[Node, int]]:
+    first, last = query.first, query.last
+    nodes = [
+        node
+        for node in nodes
+        if (not query.state or _has_state(node, query.state))
+        and (first is None or (node.root.start_time is not None and node.root.start_time >= first))
+        and (last is None or (node.root.start_time is not None and node.root.start_time < last))
+    ]
+    if listing.found is not None:
+        texts, wanted = listing.found.texts, query.text.casefold()
+        nodes = [
+            node
+            for node in nodes
+            if any(one.record_id in texts for one in node.run.records) or _mentioned(node, wanted) is not None
+        ]
+    if query.model or query.tool or query.errors or query.asks_for_cost:
+        summaries = shelf.summaries(nodes)
+        nodes = [node for node, summary in zip(nodes, summaries, strict=True) if _uses(summary, query)]
+    yield from ((node, 0) for node in nodes)
+
+
 def _has_state(node: Node, state: str) -> bool:
     root = node.root
     if state == "running":
@@ -175,15 +179,18 @@ def _has_state(node: Node, state: str) -> bool:
 
 
 def _uses(summary: Summary, query: Query) -> bool:
+    cost = summary.totals.cost
     return (
         (not query.model or query.model in summary.models)
         and (not query.tool or query.tool in summary.tools)
         and (not query.errors or summary.totals.errors > 0)
+        and (query.least is None or (cost is not None and cost >= query.least))
+        # A sum that lacks some calls may be higher than it says.
+        and (query.most is None or (cost is not None and not summary.totals.cost_unknown and cost <= query.most))
     )
 
 
-def _mentioned(node: Node, text: str) -> str | None:
-    wanted = text.casefold()
+def _mentioned(node: Node, wanted: str) -> str | None:
     for one in node.run.records:
         for what in (one.record_id, one.intent, " ".join(one.command or [])):
             if wanted in what.casefold():
@@ -191,16 +198,42 @@ def _mentioned(node: Node, text: str) -> str | None:
     return None
 
 
-def _amount(summary: Summary, sort: str) -> float:
+def _say_where(shelf: Shelf, listing: Listing, query: Query, row: RunRow, node: Node) -> None:
+    """Fill in where the text that was looked for stands: in a message if it can, which says most."""
+    found = listing.found
+    if found is None:
+        return
+    name = next((one.record_id for one in node.run.records if one.record_id in found.texts), None)
+    if name is not None:
+        at, text = shelf.indexer.words.place(found, name, _AROUND)
+        row.found, row.found_in, row.found_at = show_text(" ".join(text.split())), name, at
+    if not row.found:
+        row.found = show_text(_mentioned(node, query.text.casefold()) or "", 2 * _AROUND)
+
+
+# --- how a run is shown ----------------------------------------------------------------------------------------------
+
+
+def _amount(node: Node, summary: Summary, sort: str) -> float:
     totals = summary.totals
-    value = {"steps": totals.steps, "tokens": totals.tokens, "cost": totals.cost, "errors": totals.errors}[sort]
+    if sort == "duration":
+        value = _seconds(node.root)
+    else:
+        value = {"steps": totals.steps, "tokens": totals.tokens, "cost": totals.cost, "errors": totals.errors}[sort]
     return -1.0 if value is None else float(value)
 
 
-def _row(shelf: Shelf, node: Node, depth: int, found: str) -> RunRow:
-    root, summary = node.root, shelf.summary(node.run.records)
+def _seconds(root: RecordMetadata) -> float | None:
+    """How long a run took, until now if it goes on; None if that is not known."""
+    if root.end_time is None and root.status is not RecordStatus.RECORDING:
+        return None
+    return amounts.seconds_since(root.start_time, root.end_time)
+
+
+def _row(node: Node, depth: int, summary: Summary) -> RunRow:
+    root = node.root
     totals = summary.totals
-    seconds = amounts.seconds_since(root.start_time)
+    seconds, took = amounts.seconds_since(root.start_time), _seconds(root)
     came_from = ""
     if node.origin is not None:
         verb = "fork" if is_fork(root) else "rerun"
@@ -215,15 +248,16 @@ def _row(shelf: Shelf, node: Node, depth: int, found: str) -> RunRow:
         command=root.command or [],
         age_s=seconds,
         age=amounts.age(seconds),
+        duration=amounts.UNKNOWN if took is None else format_duration(int(took * 1e9)),
         models=summary.models,
         steps=totals.steps,
         calls=totals.calls,
         tokens=amounts.tokens(totals.tokens, more=totals.tokens_unknown > 0),
         cost=amounts.cost(totals.cost, more=totals.cost_unknown > 0),
+        cost_usd=totals.cost,
         errors=totals.errors,
         lost=totals.lost,
         processes=len(node.run.records),
         came_from=came_from,
         edits=node.edits,
-        found=found,
     )

@@ -9,29 +9,40 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
+from unspool.catalog.catalog import Catalog
+from unspool.catalog.entries import Entry
+from unspool.catalog.indexer import Indexer
+from unspool.catalog.sums import Totals, total
+from unspool.catalog.words import Found
 from unspool.cli.history import Node, history
-from unspool.cli.listing import LLM_PREFIX, TOOL_PREFIXES, Tally, Totals
 from unspool.cli.prices import Prices
 from unspool.cli.subjects import Subject, subject_of
-from unspool.errors import CorruptRecording, RecordingNotFound
+from unspool.errors import RecordingNotFound
 from unspool.events import RecordMetadata, RecordStatus
 from unspool.recording.address import is_root, resolve
+from unspool.recording.manager import RecordManager
 from unspool.recording.reader import RecordReader
 from unspool.store import Store, writer_is_alive
 from unspool.text import cut
 from unspool.trace.names import SEQ
+from unspool.trace.quiet import gc_paused
 from unspool.trace.report import TraceReport
 from unspool.trace.spans import Span, interval_of
+from unspool.web.readers import ReaderPool
+from unspool.web.workshop import Workshop
 
-__all__ = ["LoadedRun", "Shelf", "Summary"]
+__all__ = ["Listing", "LoadedRun", "Shelf", "Summary"]
 
 _RUNS_KEPT: Final = 6
 _LIVE_S: Final = 1.0  # how long what was worked out for a run that goes on is taken for its present
 _HOTSPOTS: Final = 10
+LIST_PATIENCE_S = 0.8  # how long a list waits for recordings that were not read yet, before it shows what there is
+SEARCH_PATIENCE_S = 1.5
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -43,6 +54,28 @@ class Summary:
     totals: Totals
     models: list[str] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Listing:
+    """All runs as far as they are known.
+
+    Attributes:
+        top: those that came from no other, each with what came from it.
+        models, tools: all that any run used, in order.
+        recordings: how many there are.
+        unread: how many of them are still being read, and are missing or as they were some time ago.
+        unsearched: how many of them could not be searched yet.
+        found: where the text looked for stands; None if none was looked for.
+    """
+
+    top: list[Node]
+    models: list[str]
+    tools: list[str]
+    recordings: int
+    unread: int
+    unsearched: int
+    found: Found | None
 
 
 @dataclass
@@ -65,6 +98,7 @@ class LoadedRun:
     start_ns: int
     end_ns: int
     gaps: list[str] | None = None  # filled in by whoever looks for them first
+    kept: dict[Hashable, Any] = field(default_factory=dict)  # what pages worked out of it
 
     @property
     def root(self) -> RecordMetadata:
@@ -98,25 +132,30 @@ class Shelf:
     def __init__(self, store: Store, prices: Prices) -> None:
         self.store = store
         self.prices = prices
+        self.readers = ReaderPool(store)
+        self.workshop = Workshop()
         self._lock = threading.Lock()
         self._runs: OrderedDict[tuple[str, bool], tuple[Signature, float, LoadedRun]] = OrderedDict()
-        self._summaries: dict[str, tuple[Signature, Summary]] = {}
+        self.catalog = Catalog(store, prices)
+        self.indexer = Indexer(self.catalog)
+        self._summaries: dict[str, tuple[tuple[Entry | None, ...], Summary]] = {}
+        self._listed: tuple[int, list[Node], list[str], list[str]] | None = None
         self._history: tuple[int, list[tuple[str, bool, int]], list[Node]] | None = None
 
-    def reader(self, record_id: str) -> RecordReader:
-        """A reader of one recording, to be closed by the caller.
+    def reader(self, record_id: str) -> AbstractContextManager[RecordReader]:
+        """A reader of one recording, lent while the context lasts.
 
         Raises:
             RecordingNotFound, AmbiguousRecordID, InvalidID, CorruptRecording: as they say.
         """
-        return RecordReader(resolve(self.store, record_id).record_dir, live=True)
+        return self.readers.lend(resolve(self.store, record_id).record_id)
 
     def root_of(self, record_id: str) -> str:
         """The recording whose process started, in the end, the process of this one."""
         found = resolve(self.store, record_id).record_id
         seen = {found}
         while True:
-            with RecordReader(self.store.records / found, live=True) as reader:
+            with self.readers.lend(found) as reader:
                 metadata = reader.metadata
             parent = metadata.parent
             if is_root(metadata) or parent is None or parent in seen or not (self.store.records / parent).is_dir():
@@ -175,7 +214,8 @@ class Shelf:
         return loaded
 
     def _load(self, name: str, *, carried: bool) -> LoadedRun:
-        with subject_of(self.store, name, self.prices, messages=carried) as subject:
+        lend = self.readers.lend
+        with gc_paused(), subject_of(self.store, name, self.prices, messages=carried, lend=lend) as subject:
             records = [one.reader.metadata for one in subject.recorded.processes]
             report = subject.report(_HOTSPOTS)
         records.sort(key=lambda one: one.record_id != subject.name)
@@ -202,17 +242,53 @@ class Shelf:
         return loaded
 
     def summary(self, records: Sequence[RecordMetadata]) -> Summary:
-        """What these recordings of one run add up to."""
-        names = [one.record_id for one in records]
-        signature = self.signature(names)
-        with self._lock:
-            known = self._summaries.get(names[0])
-        if known is not None and known[0] == signature:
+        """What these recordings of one run add up to, as they are now."""
+        return self._summary(tuple(self.catalog.entry(one.record_id) for one in records), records[0].record_id)
+
+    def summaries(self, nodes: Iterable[Node]) -> Iterator[Summary]:
+        """The same for runs of a `listing`, as they were then."""
+        known = self.catalog.snapshot()
+        for node in nodes:
+            entries = tuple([known.get(one.record_id) for one in node.run.records])
+            yield self._summary(entries, node.root.record_id)
+
+    def _summary(self, entries: tuple[Entry | None, ...], name: str) -> Summary:
+        known = self._summaries.get(name)
+        if known is not None and known[0] == entries:
             return known[1]
-        found = _summed_up(self.store, records, self.prices)
-        with self._lock:
-            self._summaries[names[0]] = signature, found
+        sums = [one.sums for one in entries if one is not None]
+        models = dict.fromkeys(model for one in sums for model in one.models)
+        tools = dict.fromkeys(tool for one in sums for tool in one.tools)
+        found = Summary(total(sums, self.prices), list(models), list(tools))
+        self._summaries[name] = entries, found
         return found
+
+    def listing(self, text: str = "") -> Listing:
+        """All runs; what is not known of them is read in the background, and for a short time it is waited for.
+
+        Args:
+            text: what to look for in their texts.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        with gc_paused():  # tens of thousands of small objects are made, none of which is garbage
+            return self._listing(text)
+
+    def _listing(self, text: str) -> Listing:
+        changes = self.catalog.changes  # before: what changes from here on is seen the next time
+        state = self.indexer.state(texts=bool(text), patience_s=SEARCH_PATIENCE_S if text else LIST_PATIENCE_S)
+        found = self.indexer.words.search(text) if text else None
+        with self._lock:
+            known = self._listed
+        if known is None or known[0] != changes or state.unread:
+            top = history(self.store, [one.metadata for one in state.entries])
+            models = {model for one in state.entries for model in one.sums.models}
+            tools = {tool for one in state.entries for tool in one.sums.tools}
+            known = changes, top, sorted(models), sorted(tools)
+            with self._lock:
+                self._listed = known
+        return Listing(known[1], known[2], known[3], state.recordings, state.unread, state.unsearched, found)
 
     def history(self) -> list[Node]:
         """All runs, each with what came from it, as `unspool log` has them. Not to be changed by the caller.
@@ -227,7 +303,7 @@ class Shelf:
             known = self._history
         if known is not None and known[0] == changed and known[1] == self._unfinished(known[1]):
             return known[2]
-        top = history(self.store)
+        top = history(self.store, self._metadata())
         going_on = [
             (one.record_id, True, 0)
             for first in top
@@ -240,6 +316,16 @@ class Shelf:
             self._history = found
         return top
 
+    def _metadata(self) -> Iterator[RecordMetadata]:
+        """Of all recordings, the newest first; from the files where the catalog does not have them yet."""
+        look = self.catalog.look()
+        known = {one.name: one.metadata for one in look.entries}
+        manager = RecordManager(self.store.records)
+        for name in self.catalog.names():
+            found = known.get(name) or manager.describe(self.store.records / name)
+            if found is not None:
+                yield found
+
     def _unfinished(self, records: Iterable[tuple[str, bool, int]]) -> list[tuple[str, bool, int]]:
         """These recordings as they are now: whether their writers live, and when their metadata changed."""
         found = []
@@ -251,26 +337,3 @@ class Shelf:
                 changed = 0
             found.append((name, writer_is_alive(folder), changed))
         return found
-
-
-def _summed_up(store: Store, records: Sequence[RecordMetadata], prices: Prices) -> Summary:
-    sums = Tally(prices)
-    models: dict[str, None] = {}
-    tools: dict[str, None] = {}
-    for metadata in records:
-        try:
-            with RecordReader(store.records / metadata.record_id, live=True) as reader:
-                one = sums.begin(reader.metadata)
-                for event in reader.bare_events():
-                    sums.add(event, one)
-                    path = event.syscall.args.get("path") if event.syscall is not None else None
-                    if not isinstance(path, str):
-                        continue
-                    if path.startswith(LLM_PREFIX):
-                        models.setdefault(path.removeprefix(LLM_PREFIX).partition("/")[2])
-                    elif path.startswith(TOOL_PREFIXES):
-                        tools.setdefault(path.partition("/dev/")[2].partition("/")[2])
-                sums.end(one)
-        except CorruptRecording:
-            sums.totals.lost += metadata.lost_events
-    return Summary(sums.result(), list(models), list(tools))
