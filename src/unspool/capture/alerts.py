@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
@@ -43,6 +44,18 @@ class ContextAlert(msgspec.Struct, frozen=True):
 Callback: TypeAlias = Callable[[ContextAlert], object]
 
 
+_lock = threading.Lock()
+
+
+def _renew() -> None:
+    """After fork, in the child: another thread of the parent may have held the lock."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
 class _Subscription:
     """A callback and what it was told last of each conversation."""
 
@@ -54,8 +67,9 @@ class _Subscription:
     def counted(self, pid: PID, lane: int | None, call: int | None, model: str, used: int) -> None:
         share = used / self._budget
         level = 2 if share > _CRITICAL else 1 if share >= self._warn else 0
-        before = self._told.get((pid, lane), 0)
-        self._told[pid, lane] = level  # after a compaction it may be told again
+        with _lock:
+            before = self._told.get((pid, lane), 0)
+            self._told[pid, lane] = level  # after a compaction it may be told again
         if level > before:
             name: Literal["warning", "critical"] = "critical" if level == 2 else "warning"
             try:
@@ -75,9 +89,10 @@ _subscriptions: list[_Subscription] = []
 def on_alert(callback: Callback, *, budget: int | None = None, warn: float = 0.8) -> Callable[[], None]:
     """Call `callback` when a context of this program reaches `warn` of the budget, and when a tenth of it is left.
 
-    Once for each level and conversation, again after the context has become smaller; in the thread that made the call,
-    as soon as the provider's count is there. What the callback raises does not reach the program: it is reported once
-    on stderr. Nothing is called while nothing is recorded.
+    Once for each level and conversation, again after the context has become smaller; in the thread (of an asynchronous
+    program: on the event loop) that made the call, as soon as the provider's count is there, so a callback should be
+    quick, and may be called by several threads at once. It may call a model itself. What it raises does not reach the
+    program: it is reported once on stderr. Nothing is called while nothing is recorded.
 
     Args:
         budget: tokens that fit; by default that of `unspool run --budget`.

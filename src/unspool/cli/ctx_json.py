@@ -34,6 +34,7 @@ def context_json(view: ContextView) -> dict[str, Any]:
         "fit": {"scale": fitted.scale, "error": fitted.error, "checked": fitted.checked, "pairs": fitted.pairs},
         "categories": view.composition.by_category(),
         "unseen": view.composition.unseen,
+        "unseen_because": call.beyond,
         "tools": {
             name: {"tokens": tokens, "results": results}
             for name, (tokens, results) in view.composition.by_tool().items()

@@ -100,6 +100,9 @@ def _head(view: ContextView, color: bool, width: int | None) -> list[str]:
     lines += [dim(line, color) for line in _wrapped(f"Counts are the provider's; their split is {split}.", width)]
     if call.partial:
         lines.append(f"Not all the model saw: {show_text(call.partial, 100)}")
+    if call.beyond and view.composition.unseen:
+        added = f"Added by the provider: about {view.composition.unseen:,} tokens that no request holds"
+        lines += _wrapped(f"{added} ({show_text(call.beyond, 100)})", width)
     return lines
 
 
@@ -192,7 +195,8 @@ def _dearest(view: ContextView, rows: int, color: bool, width: int | None) -> li
 
 
 def _leaked(view: ContextView, rows: int, color: bool, width: int | None) -> list[str]:
-    lives = [life for life in view.found.lives if life.fate in _FATES]
+    # What no later call sent cost nothing: it is listed with the others, by its temperature.
+    lives = [life for life in view.found.lives if life.fate in _FATES and life.gone_at is not None]
     lives.sort(key=lambda life: (-life.wasted.tokens, -life.block.weight))
     if not lives:
         return []
@@ -200,11 +204,10 @@ def _leaked(view: ContextView, rows: int, color: bool, width: int | None) -> lis
     for life in lives[:rows]:
         size = amounts.tokens(round(life.block.weight))
         head = f"{show_text(life.block.key)} {_what(life.block)}, {size} tokens: {red(life.fate or '', color)}"
-        if life.gone_at is not None:
-            head += (
-                f"; paid from {_call_name(view, life.gone_at)} on: {amounts.tokens(round(life.wasted.tokens))} tokens"
-                f" ({money(life.wasted.cost)})"
-            )
+        head += (
+            f"; paid from {_call_name(view, life.gone_at)} on: {amounts.tokens(round(life.wasted.tokens))} tokens"
+            f" ({money(life.wasted.cost)})"
+        )
         lines += _wrapped("  " + head, width, "    ")
         lines += _wrapped("    " + evidence(view, life), width, "    ")
     if len(lives) > rows:
@@ -244,7 +247,11 @@ def _advice(view: ContextView, color: bool, width: int | None) -> list[str]:
     lines = [bold("What to do, and what it would have saved in this run", color)]
     for one in view.advice:
         bound = "up to " if one.is_bound else ""
-        saved = f"{bound}{amounts.tokens(one.tokens)} tokens" + (f", {money(one.usd)}" if one.usd else "")
+        saved = f"{bound}{amounts.tokens(one.tokens)} tokens"
+        if one.usd is not None and one.usd < 0:
+            saved += f" less, but {money(-one.usd)} more to pay, as it breaks the provider's cache"
+        elif one.usd:
+            saved += f", {money(one.usd)}"
         lines += _wrapped(f"  • {show_text(one.text)} → {saved}", width, "    ")
     return lines
 
@@ -257,9 +264,9 @@ def evidence(view: ContextView, life: Life) -> str:
     if life.part is not None:
         lines = ", ".join(str(number) for number in life.part.lines[:3])
         more = f" and {len(life.part.lines) - 3} more" if len(life.part.lines) > 3 else ""
-        plural = "line" if len(life.part.lines) == 1 else "lines"
+        plural, verb = ("line", "is") if len(life.part.lines) == 1 else ("lines", "are")
         quotes = ", ".join(f"`{show_text(quote, 40)}`" for quote in dict.fromkeys(life.part.quotes[:3]))
-        return f"of {life.part.of:,} lines only {plural} {lines}{more} is referred to, by {quotes}"
+        return f"of {life.part.of:,} lines only {plural} {lines}{more} {verb} referred to, by {quotes}"
     if life.uses:
         last = life.uses[-1]
         where = _call_name(view, last.call) if last.call is not None else "an earlier output"

@@ -130,7 +130,15 @@ def view_of(reader: RecordReader, prices: Prices, seq_num: int | None, *, run: R
     found = live(run, call, answer_of, costs)
     breaks = [one for one in find_breaks(run, costs) if one.call.conversation == call.conversation]
     view = ContextView(
-        reader.record_id, run, call, compose(call), found, breaks, advise(found, breaks), window_of(call), costs
+        reader.record_id,
+        run,
+        call,
+        compose(call),
+        found,
+        breaks,
+        advise(found, breaks, run, costs),
+        window_of(call),
+        costs,
     )
     amounts = [amount for one in view.calls if (amount := costs.of_call(one)) is not None]
     view.total_usd = sum(amounts) if amounts else None

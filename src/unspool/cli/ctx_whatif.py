@@ -9,8 +9,10 @@ from typing import Any
 from msgspec import Struct
 
 from unspool.cli import amounts
+from unspool.cli.ctx_run import Rerun, rerun_json, rerun_lines
 from unspool.cli.ctx_text import money
-from unspool.cli.ctx_verify import Check, check_json, check_lines
+from unspool.cli.ctx_verify import Check
+from unspool.cli.ctx_verify_text import check_json, check_lines
 from unspool.cli.ctx_view import ContextView
 from unspool.cli.table import Column, format_table
 from unspool.cli.terminal import bold
@@ -24,11 +26,12 @@ __all__ = ["Without", "run_without", "without_json", "without_text"]
 
 
 class Without(Struct):
-    """The run without some blocks, and what checks said of that."""
+    """The run without some blocks; what checks said of that, and what came of running it so."""
 
     view: ContextView
     result: WhatIf
     checks: list[Check] | None = None
+    rerun: Rerun | None = None
 
     @property
     def dropped(self) -> list[Dropped]:
@@ -64,7 +67,7 @@ def without_text(found: Without, *, color: bool, width: int | None) -> str:
     """For people. No final newline."""
     result = found.result
     if not result.dropped:
-        return "Nothing leaked: every tool result was used, or is too new to judge."
+        return "Nothing leaked: every tool result was used, is too new to judge, or went in time."
     title = f"{show_text(found.view.record_id)} without {amounts.counted(len(result.dropped), 'block')}"
     share = 100 * result.saved_tokens / result.tokens if result.tokens else 0.0
     lines = [
@@ -75,7 +78,14 @@ def without_text(found: Without, *, color: bool, width: int | None) -> str:
         after = result.usd - result.saved_usd + result.anew_usd
         lines.append(f"  cost          {amounts.cost(result.usd):>10} → {amounts.cost(after):>10}")
         if result.anew_usd:
-            lines.append(f"    {amounts.cost(result.anew_usd)} of it because the cache does not hold what follows them")
+            lines.append(f"    {money(result.anew_usd)} of it because the cache does not hold what follows them")
+        if result.is_dearer:
+            never = f"{amounts.tokens(result.never_tokens)} tokens and {money(result.never_usd)}"
+            note = (
+                "  Dropping them one by one costs more than it saves, as it breaks the provider's cache. Had they "
+                f"never come in, it would have been {never} less: have the tools return less, or drop many at once."
+            )
+            lines += _wrapped(note, width)
     cells = [
         [
             show_text(one.life.block.key, 24),
@@ -91,14 +101,20 @@ def without_text(found: Without, *, color: bool, width: int | None) -> str:
         Column("WHAT", flexible=True, least=20),
     )  # fmt: skip
     lines += ["", format_table(columns, cells, width, color=color)]
-    if found.checks is not None:
+    if found.rerun is not None:
+        lines += ["", bold("Run again without them", color)]
+        lines += rerun_lines(found.rerun, result.saved_tokens, width)
+    elif found.checks:
         lines += ["", bold("Sent again without them", color)]
         for check in found.checks:
             lines += check_lines(check, width)
     else:
-        note = "The model may have read what it does not refer to: --verify asks it."
-        lines += ["", *(textwrap.wrap(note, max(width, 40)) if width else [note])]
+        lines += ["", *_wrapped("The model may have read what it does not refer to: --verify asks it.", width)]
     return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int | None) -> list[str]:
+    return textwrap.wrap(text, max(width, 40), subsequent_indent="    ") if width else [text]
 
 
 def _what(one: Dropped) -> str:
@@ -120,6 +136,8 @@ def without_json(found: Without) -> dict[str, Any]:
         "saved_tokens": result.saved_tokens,
         "saved_usd": result.saved_usd,
         "cache_refill_usd": result.anew_usd,
+        "never_in_saved_tokens": result.never_tokens,
+        "never_in_saved_usd": result.never_usd,
         "dropped": [
             {
                 "block": one.life.block.key,
@@ -135,4 +153,5 @@ def without_json(found: Without) -> dict[str, Any]:
             for one in result.dropped
         ],
         "checks": None if found.checks is None else [check_json(check) for check in found.checks],
+        "rerun": None if found.rerun is None else rerun_json(found.rerun, result.saved_tokens),
     }

@@ -67,8 +67,7 @@ def forecast_text(prediction: GrowthPrediction) -> str:
 
 def turn_line(turn: Turn, prediction: GrowthPrediction) -> str:
     """One turn of a run that is followed."""
-    growth = sum(turn.growth.values())
-    text = f"step {turn.step:>3}  {turn.tokens:>9,} tokens  {growth:+,}"
+    text = f"step {turn.step:>3}  {turn.tokens:>9,} tokens  {turn.more:+,}"
     if turn.is_rewritten:
         text += "  rewritten"
     if not prediction.context_budget:
@@ -103,6 +102,7 @@ def turn_json(turn: Turn) -> dict[str, Any]:
         "seq_num": turn.call.seq_num,
         "tokens": turn.tokens,
         "counted": turn.is_counted,
+        "more": turn.more,
         "growth": turn.growth,
         "rewritten": turn.is_rewritten,
         "delta_ms": turn.delta_ms,
@@ -116,14 +116,13 @@ def _turns(found: Trajectory, width: int | None) -> list[str]:
         if turn is None:
             rows.append(["…", "", "", "", "", ""])
             continue
-        growth = sum(turn.growth.values())
         largest = max(turn.growth.items(), key=lambda item: abs(item[1]), default=None) if turn.step > 1 else None
         rows.append(
             [
                 str(turn.step),
                 turn.call.name.removeprefix("call "),
                 f"{turn.tokens:,}{'' if turn.is_counted else '~'}",
-                f"{growth:+,}" if turn.step > 1 else "",
+                f"{turn.more:+,}" if turn.step > 1 else "",
                 "█" * max(round(_BAR * turn.tokens / most), 1),
                 ("rewritten; " if turn.is_rewritten else "") + (f"{largest[0]} {largest[1]:+,}" if largest else ""),
             ]

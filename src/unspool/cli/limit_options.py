@@ -9,6 +9,8 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 import click
 from msgspec import Struct
 
+from unspool.cli.options import DOLLARS, SECONDS_MAX
+
 __all__ = ["TOKENS", "Limits", "OnCritical", "limit_options", "limits_from"]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -16,6 +18,7 @@ OnCritical: TypeAlias = Literal["warn", "pause", "stop"]
 _AMOUNT: Final = re.compile(r"(\d+(?:[.,_]\d+)*)\s*([kKmM]?)")
 _TIME: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d)?")
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_TOKENS_MAX: Final = 1e12
 
 
 class _Tokens(click.ParamType[int]):
@@ -32,7 +35,7 @@ class _Tokens(click.ParamType[int]):
             number = float(found[1].replace("_", "").replace(",", "")) if found else -1.0
         except ValueError:  # two points
             number = -1.0
-        if found is None or number < 0:
+        if found is None or not 0 <= number <= _TOKENS_MAX:
             self.fail(f"{text!r} is no number of tokens. Write for example 200000, 200k or 1.5M", param, ctx)
         amount = round(number * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()])
         if amount < 1:
@@ -65,6 +68,11 @@ class Limits(Struct):
         """Whether there is nothing to watch."""
         return self.on_critical is None and self.max_cost is None and self.max_steps is None and self.max_time is None
 
+    @property
+    def can_say_no(self) -> bool:
+        """Whether a model call may be kept from being sent."""
+        return self.on_critical in {"pause", "stop"} or self.max_cost is not None or self.max_steps is not None
+
 
 class _Percent(click.ParamType[float]):
     name = "percent"
@@ -85,9 +93,10 @@ class _Duration(click.ParamType[float]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         found = _TIME.fullmatch(str(value).strip())
-        if found is None or not float(found[1]):
+        seconds = float(found[1]) * _SECONDS[found[2] or "s"] if found is not None else 0.0
+        if not 0 < seconds <= SECONDS_MAX:
             self.fail(f"{value!r} is no time. Write for example 90s, 20m or 2h", param, ctx)
-        return float(found[1]) * _SECONDS[found[2] or "s"]
+        return seconds
 
 
 def limit_options(function: F) -> F:
@@ -107,11 +116,21 @@ def limit_options(function: F) -> F:
             click.option(
                 "--on-critical",
                 type=click.Choice(["warn", "pause", "stop"]),
-                help="When less than 10% is left: say so, stop the processes until you continue them, or end them.  "
-                "[default: warn]",
+                help="When less than 10% would be left: say so; or, before that call is sent, stop the processes until "
+                "you continue them, or end them.  [default: warn]",
             ),
-            click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="End the command above it."),
-            click.option("--max-steps", type=click.IntRange(min=1), metavar="N", help="End it after so many steps."),
+            click.option(
+                "--max-cost",
+                type=DOLLARS,
+                metavar="USD",
+                help="End the command instead of sending a model call when this much is spent.",
+            ),
+            click.option(
+                "--max-steps",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="End it instead of sending a model call beyond so many steps.",
+            ),
             click.option("--max-time", type=_Duration(), metavar="TIME", help="End it after 90s, 20m, 2h."),
         )
     ):

@@ -1,7 +1,10 @@
 """Limits of a run while it goes on: how full its contexts are, what it costs, how many steps and how long it takes.
 
-The watch is one more reader of the files that the run writes, in the process of `unspool run`: the agent knows nothing
-of it. What it sees is what has been written down, so a limit is kept after the call that went over it, not before.
+The watch is a thread in the process of `unspool run`, one more reader of the files the run writes. Where a limit can
+say no (`--max-steps`, `--max-cost`, `--on-critical pause|stop`) the processes of the run ask at a gate before a model
+call leaves, so that what crosses a limit is not sent: the steps are counted there, one call after the other, the money
+is that of all calls answered so far, and the context is that which is about to be sent, its new part estimated. A
+process that does not ask (one with an older unspool of its own) is ended after the call that went over.
 """
 
 from __future__ import annotations
@@ -10,61 +13,44 @@ import os
 import signal
 import threading
 import time
-from datetime import timedelta
 from typing import Final
 
-from msgspec import Struct, field
-
 from unspool.cli import amounts
+from unspool.cli.gate import Gate, Waiting
 from unspool.cli.launch import Launch
+from unspool.cli.limit_ledger import Fill, Lane, Ledger
 from unspool.cli.limit_options import Limits
-from unspool.cli.listing import LLM_PREFIX, answer_cost
-from unspool.cli.prices import Prices, context_window, prices_for
+from unspool.cli.prices import Prices, prices_for
 from unspool.cli.stopping import stop_processes
 from unspool.cli.terminal import note
-from unspool.context.growth import AlertLevel, predict_growth
-from unspool.errors import CorruptRecording, StoreError
-from unspool.events import LLMResponseData, RecordEvent, RecordMetadata, RecordStatus, TokenSnapshot
-from unspool.recording.reader import RecordReader
-from unspool.text import show_text
+from unspool.context.growth import predict_growth
+from unspool.events import RecordMetadata, RecordStatus
 
 __all__ = ["LimitWatch"]
 
 _POLL_S: Final = 0.1
-
-
-class _Lane(Struct):
-    """One conversation: its counted contexts, and what was said of it."""
-
-    points: list[TokenSnapshot] = field(default_factory=list)
-    level: int = 0  # 0 nothing, 1 warned, 2 critical
-
-
-class _Watched(Struct):
-    """One recording that is read along."""
-
-    reader: RecordReader
-    position: int = 0
-    paths: dict[int | None, str] = field(default_factory=dict)
-    lanes: dict[int | None, _Lane] = field(default_factory=dict)
-    lane_of: dict[int | None, int | None] = field(default_factory=dict)
+_DRAIN_S: Final = 30.0  # for calls that are under way when the run is to be ended: they are paid for
+_STOPPED_S: Final = 2.0
 
 
 class LimitWatch:
-    """Watches a run from a thread of its own: a context manager around `Launch.run`."""
+    """Watches a run from a thread of its own: a context manager around `Launch.run`.
 
-    def __init__(self, launch: Launch, limits: Limits, prices: Prices | None = None) -> None:
-        self._launch, self._limits = launch, limits
-        self._prices = prices or prices_for(launch.store)
+    Args:
+        gate: where the processes of the run ask; None: none of the limits can say no.
+    """
+
+    def __init__(self, launch: Launch, limits: Limits, prices: Prices | None = None, gate: Gate | None = None) -> None:
+        self._launch, self._limits, self._gate = launch, limits, gate
+        self._ledger = Ledger(launch, limits, prices or prices_for(launch.store))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="unspool-limits", daemon=True)
-        self._watched: dict[str, _Watched] = {}
-        self._steps = 0
-        self._cost = 0.0
-        self._unpriced: set[str] = set()
-        self._unknown: set[str] = set()
+        self._admitted = 0  # steps that were let through the gate
+        self._under_way: set[tuple[str, int]] = set()  # calls that were, and are not answered
+        self._does_not_ask = gate is None
         self._began = time.monotonic()
-        self._is_over = False  # a limit was kept; nothing more is said of limits
+        self._is_over = False  # a limit was reached; nothing more is said of limits, and nothing more leaves
+        self._end_by: float | None = None
 
     def __enter__(self) -> LimitWatch:
         self._thread.start()
@@ -73,108 +59,120 @@ class LimitWatch:
     def __exit__(self, *_exc: object) -> None:
         self._stop.set()
         self._thread.join(timeout=10)
-        for one in self._watched.values():
-            one.reader.close()
+        self._ledger.close()
 
     def _run(self) -> None:
-        while not self._stop.wait(_POLL_S):
+        while not self._stop.is_set():
+            if self._gate is None:
+                self._stop.wait(_POLL_S)
+            else:
+                for one in self._gate.waiting(_POLL_S):
+                    self._meet(self._gate, one)
             self._look()
         self._look()  # what the command wrote at its end
 
-    def _look(self) -> None:
-        records = self._launch.records() if self._launch.is_recorded else []
-        for metadata in records:
-            try:
-                self._read(metadata)
-            except (CorruptRecording, StoreError, OSError):  # not written yet, or removed under us
-                continue
-        limits = self._limits
+    def _look(self) -> list[RecordMetadata]:
+        ledger, limits = self._ledger, self._limits
+        records = ledger.look()
+        for answered in ledger.answered:
+            # Who did not ask for this call does not ask at all.
+            self._does_not_ask = self._does_not_ask or answered not in self._under_way
+            self._under_way.discard(answered)
+        ledger.answered.clear()
+        fills, ledger.fills = ledger.fills, []
+        for fill in fills:
+            self._fill(fill, records)
         elapsed = time.monotonic() - self._began
         if limits.max_time is not None and elapsed > limits.max_time:
             self._end(f"it has run for {elapsed:.0f}s, --max-time is {limits.max_time:.0f}s", records)
-        if limits.max_steps is not None and self._steps > limits.max_steps:
-            self._end(f"it began step {self._steps}, --max-steps is {limits.max_steps}", records)
-        if limits.max_cost is not None and self._cost > limits.max_cost:
-            self._end(f"it has cost {amounts.cost(self._cost)}, --max-cost is {amounts.cost(limits.max_cost)}", records)
+        if self._does_not_ask:
+            if limits.max_steps is not None and ledger.steps > limits.max_steps:
+                self._end(f"it began step {ledger.steps}, --max-steps is {limits.max_steps}", records)
+            if limits.max_cost is not None and ledger.cost > limits.max_cost:
+                self._end(self._too_dear(limits.max_cost), records)
+        if self._end_by is not None:
+            self._end_if_drained(records)
+        return records
 
-    # --- reading along -----------------------------------------------------------------------------------------------
+    # --- the gate ----------------------------------------------------------------------------------------------------
 
-    def _read(self, metadata: RecordMetadata) -> None:
-        one = self._watched.get(metadata.record_id)
-        if one is None:
-            reader = RecordReader(self._launch.store.records / metadata.record_id, live=True)
-            one = self._watched[metadata.record_id] = _Watched(reader)
-        one.reader.refresh()
-        for event in one.reader.bare_events(one.position):
-            one.position += 1
-            self._take(one, event)
-
-    def _take(self, one: _Watched, event: RecordEvent) -> None:
-        if event.context is not None:
-            one.lane_of[event.call] = event.lane
-            self._steps += not event.context.retry
-        elif event.syscall is not None:
-            path = event.syscall.args.get("path")
-            if isinstance(path, str) and path.startswith(LLM_PREFIX):
-                one.paths[event.call] = path
-        elif event.llm is not None:
-            path = one.paths.pop(event.call, "")
-            self._pay(one, path, event, event.llm)
-            if self._limits.on_critical is not None and event.llm.request_tokens is not None:
-                self._fill(one, path, event, event.llm)
-
-    def _pay(self, one: _Watched, path: str, event: RecordEvent, data: LLMResponseData) -> None:
-        if self._limits.max_cost is None or data.error is not None or event.origin == "served":
+    def _meet(self, gate: Gate, one: Waiting) -> None:
+        """A call is about to leave."""
+        records = self._look()  # the asking process has written everything it did so far
+        asked = one.asked
+        key = asked.record_id, asked.call
+        if self._is_over:
+            gate.hold(one)
             return
-        start = one.reader.metadata.start_time
-        at = None if start is None else start + timedelta(microseconds=event.timestamp // 1000)
-        cost = answer_cost(self._prices, path, data, at)
-        if cost is not None:
-            self._cost += cost
-        elif path not in self._unpriced:
-            self._unpriced.add(path)
-            name = show_text(path.removeprefix(LLM_PREFIX)) or "a model"
-            note(f"unspool: --max-cost cannot count {name}: no price is known. Give one in prices.toml")
-
-    def _fill(self, one: _Watched, path: str, event: RecordEvent, data: LLMResponseData) -> None:
-        budget = self._limits.budget or self._window(path, data.model)
-        if budget is None or data.request_tokens is None:
+        why = self._why_not(one, records)
+        if why is None:
+            self._admitted += not asked.retry
+            self._under_way.add(key)
+            one.go()
             return
-        lane = one.lanes.setdefault(one.lane_of.pop(event.call, None), _Lane())
-        lane.points.append(TokenSnapshot(len(lane.points) + 1, data.request_tokens, event.timestamp // 1_000_000))
-        # The answer is part of the next context, whatever comes with it.
-        used = data.request_tokens + (data.response_tokens or 0)
-        forecast = predict_growth(one.reader.metadata.pid, used, budget, len(lane.points) + 1, 0, lane.points)
-        is_critical = forecast.alert_level is AlertLevel.CRITICAL
-        level = 2 if is_critical else 1 if used >= self._limits.warn * budget else 0
-        if level <= lane.level:
-            lane.level = level  # after a compaction it may be said again
-            return
-        lane.level = level
-        left = f", about {forecast.est_remaining} more steps" if forecast.est_high else ""
-        call = f"call {event.call}" if event.call is not None else "the last call"
-        said = (
-            f"unspool: PID {one.reader.metadata.pid}, {call}: the context is at {100 * used / budget:.0f}% "
-            f"of {budget:,} tokens{left}"
-        )
-        note(said + (" (critical)" if is_critical else ""))
-        if is_critical and self._limits.on_critical == "stop":
-            self._end("its context is nearly full", self._launch.records())
-        elif is_critical and self._limits.on_critical == "pause":
-            self._pause(one.reader.metadata)
+        gate.hold(one)
+        self._is_over = True
+        self._end_by = time.monotonic() + _DRAIN_S
+        pid = asked.record_id.partition("-")[0]
+        waits = f"; {amounts.counted(len(self._under_way), 'call')} under way first" if self._under_way else ""
+        note(f"unspool: ending the command, call {asked.call} of PID {pid} is not sent: {why}{waits}")
+        self._end_if_drained(records)
 
-    def _window(self, path: str, model: str | None) -> int | None:
-        vendor, _, asked = path.removeprefix(LLM_PREFIX).partition("/")
-        for name in dict.fromkeys((model, asked)):
-            if name and (window := context_window(vendor, name)) is not None:
-                return window
-        if path not in self._unknown:
-            self._unknown.add(path)
-            name = show_text(path.removeprefix(LLM_PREFIX)) or "a model"
-            note(f"unspool: the context window of {name} is not known: no forecast. Give it with --budget TOKENS")
+    def _why_not(self, one: Waiting, records: list[RecordMetadata]) -> str | None:
+        """Why a call may not leave; None if it may. Pauses the run first, if that is asked for."""
+        limits, asked = self._limits, one.asked
+        if limits.max_steps is not None and not asked.retry and self._admitted >= limits.max_steps:
+            return f"it would be step {self._admitted + 1}, --max-steps is {limits.max_steps}"
+        if limits.max_cost is not None and self._ledger.cost and self._ledger.cost >= limits.max_cost:
+            return self._too_dear(limits.max_cost)
+        lane = self._ledger.lane_of_call(asked.record_id, asked.call)
+        if limits.on_critical not in {"pause", "stop"} or lane is None or lane.budget is None:
+            return None
+        if not _is_critical(lane.pending, lane.budget):
+            return None
+        share = f"about {100 * lane.pending / lane.budget:.0f}% of {lane.budget:,} tokens"
+        if limits.on_critical == "stop":
+            return f"its context is nearly full: {share}"
+        if lane.said < 3:
+            lane.said = 3  # paused once; after a compaction it may be again
+            self._pause(asked.record_id, f"call {asked.call} waits, its context would be at {share}", records)
         return None
 
+    def _too_dear(self, limit: float) -> str:
+        return f"it has cost {amounts.cost(self._ledger.cost)}, --max-cost is {amounts.cost(limit)}"
+
+    # --- contexts ----------------------------------------------------------------------------------------------------
+
+    def _fill(self, fill: Fill, records: list[RecordMetadata]) -> None:
+        """Say how full a context is, when that has become worse."""
+        lane, budget = fill.lane, fill.lane.budget
+        if budget is None:
+            return
+        is_critical = _is_critical(fill.used, budget)
+        level = 2 if is_critical else 1 if fill.used >= self._limits.warn * budget else 0
+        if level <= lane.said:
+            lane.said = level if level < 2 else lane.said  # after a compaction it may be said again
+            return
+        lane.said = level
+        note(_said(fill, lane, budget, is_critical=is_critical))
+        if not is_critical or not self._does_not_ask:
+            return
+        if self._limits.on_critical == "stop":
+            self._end("its context is nearly full", records)
+        elif self._limits.on_critical == "pause":
+            self._pause(fill.metadata.record_id, "its context is nearly full", records)
+
     # --- what is done ------------------------------------------------------------------------------------------------
+
+    def _end_if_drained(self, records: list[RecordMetadata]) -> None:
+        """End the command once the calls under way are answered, or have no process any more."""
+        assert self._end_by is not None
+        running = {one.record_id for one in records if one.status is RecordStatus.RECORDING}
+        left = [key for key in self._under_way if key[0] in running]
+        if left and time.monotonic() < self._end_by:
+            return
+        self._end_by = None
+        self._stop_all(records)
 
     def _end(self, why: str, records: list[RecordMetadata]) -> None:
         if self._is_over:
@@ -185,26 +183,56 @@ class LimitWatch:
             note(f"unspool: over its limit: {why}; it had ended by then")
             return
         note(f"unspool: ending the command: {why}")
-        stop_processes(process.pid, records)
+        self._stop_all(records)
 
-    def _pause(self, metadata: RecordMetadata) -> None:
+    def _stop_all(self, records: list[RecordMetadata]) -> None:
+        process = self._launch.process
+        if process is not None and process.poll() is None:
+            stop_processes(process.pid, records)
+
+    def _pause(self, record_id: str, why: str, records: list[RecordMetadata]) -> None:
         process = self._launch.process
         if process is None or process.poll() is not None:
             return
         paused = {process.pid}
-        paused |= {
-            one.os_pid
-            for one in self._launch.records()
-            if one.os_pid is not None and one.status is RecordStatus.RECORDING
-        }
+        paused |= {one.os_pid for one in records if one.os_pid is not None and one.status is RecordStatus.RECORDING}
         for os_pid in paused:
             try:
                 os.kill(os_pid, signal.SIGSTOP)
             except OSError:  # it has just ended
                 continue
+        deadline = time.monotonic() + _STOPPED_S
+        while not all(map(_is_stopped, paused)) and time.monotonic() < deadline:
+            time.sleep(0.001)  # the signal is sent, and takes effect when the process is scheduled
         names = " ".join(str(os_pid) for os_pid in sorted(paused))
         note(
-            f"unspool: paused. Look:   unspool ctx {metadata.pid}\n"
+            f"unspool: paused: {why}\n"
+            f"         look:           unspool ctx {record_id.partition('-')[0]}\n"
             f"         go on:          kill -CONT {names}\n"
             f"         end it:         kill {names}; kill -CONT {names}"
         )
+
+
+def _is_critical(used: int, budget: int) -> bool:
+    """Less than a tenth is left: in whole numbers, as `AlertLevel` has it."""
+    return 10 * (budget - used) < budget
+
+
+def _said(fill: Fill, lane: Lane, budget: int, *, is_critical: bool) -> str:
+    forecast = predict_growth(fill.metadata.pid, fill.used, budget, len(lane.points) + 1, 0, lane.points)
+    left = f", about {forecast.est_remaining} more steps" if forecast.est_high else ""
+    call = f"call {fill.call}" if fill.call is not None else "the last call"
+    said = (
+        f"unspool: PID {fill.metadata.pid}, {call}: the context is at {100 * fill.used / budget:.0f}% "
+        f"of {budget:,} tokens{left}"
+    )
+    return said + (" (critical)" if is_critical else "")
+
+
+def _is_stopped(os_pid: int) -> bool:
+    """Whether an OS process stands still, or is gone; also where that cannot be seen."""
+    try:
+        with open(f"/proc/{os_pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t", b"Z", b"X")
+    except (OSError, IndexError):
+        return True

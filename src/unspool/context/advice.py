@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Literal, TypeAlias
 
 from msgspec import Struct
 
 from unspool.context.breaks import CacheBreak
-from unspool.context.calls import Block
-from unspool.context.charges import Charge
+from unspool.context.calls import Block, Run
+from unspool.context.charges import Charge, RatesOf
 from unspool.context.lives import Fate, Life, Lives
+from unspool.context.refill import refill_usd
 
 __all__ = ["Advice", "AdviceKind", "advise"]
+
+Refill: TypeAlias = Callable[[Iterable[tuple[Life, int]]], float]
+"""What leaving out these, from these positions on, costs once in US dollars."""
 
 AdviceKind: TypeAlias = Literal["drop", "truncate", "summarise", "tools", "system", "prefix"]
 
@@ -32,7 +36,8 @@ _WHY: Final[dict[Fate, str]] = {
 class Advice(Struct):
     """One thing to do, and what it would have saved over the run; `usd` is None without prices.
 
-    `is_bound` says that it is the most it could have saved. `blocks` are what it is about.
+    `usd` is less what the provider's cache has to be filled with again, and below zero where that is more. `is_bound`
+    says that it is the most it could have saved. `blocks` are what it is about.
     """
 
     kind: AdviceKind
@@ -43,10 +48,21 @@ class Advice(Struct):
     blocks: list[str] = []
 
 
-def advise(found: Lives, breaks: Sequence[CacheBreak]) -> list[Advice]:
-    """Advice for one conversation, what saves the most tokens first."""
+def advise(
+    found: Lives, breaks: Sequence[CacheBreak], run: Run | None = None, rates_of: RatesOf | None = None
+) -> list[Advice]:
+    """Advice for one conversation, what saves the most tokens first.
+
+    Args:
+        run, rates_of: by which the costs of broken caches are known; without them nothing is taken off for these.
+    """
+
+    def refill(gone: Iterable[tuple[Life, int]]) -> float:
+        blocks = [(life.block, position) for life, position in gone]
+        return refill_usd(run, blocks, rates_of) if run is not None and rates_of is not None else 0.0
+
     total = sum(call.tokens for call in found.calls if call.is_paid) or 1
-    advice = [*_drops(found.lives), *_cuts(found.lives), *_summary(found)]
+    advice = [*_drops(found.lives, refill), *_cuts(found.lives, refill), *_summary(found, refill)]
     advice += [*_unused_tools(found), *_system(found, total), *_prefix(breaks)]
     worth = [one for one in advice if one.tokens >= max(_LEAST_SHARE * total, 1)]
     return sorted(worth, key=lambda one: (one.is_bound, -one.tokens))
@@ -59,7 +75,11 @@ def _sum(charges: Sequence[Charge]) -> Charge:
     return total
 
 
-def _drops(lives: Sequence[Life]) -> list[Advice]:
+def _net(usd: float | None, refill: float) -> float | None:
+    return None if usd is None else usd - refill
+
+
+def _drops(lives: Sequence[Life], refill: Refill) -> list[Advice]:
     by_tool: defaultdict[tuple[str, Fate], list[Life]] = defaultdict(list)
     for life in lives:
         if life.fate in ("unused", "duplicate", "superseded") and life.gone_at is not None:
@@ -69,11 +89,12 @@ def _drops(lives: Sequence[Life]) -> list[Advice]:
         saved = _sum([life.wasted for life in group])
         count = f"{len(group)} results" if len(group) > 1 else "the result"
         text = f"drop {count} of {tool} ({_WHY[fate]}): {_names([life.block for life in group])}"
-        advice.append(Advice("drop", text, round(saved.tokens), saved.cost, blocks=[one.block.key for one in group]))
+        usd = _net(saved.cost, refill([(life, life.gone_at) for life in group if life.gone_at is not None]))
+        advice.append(Advice("drop", text, round(saved.tokens), usd, blocks=[one.block.key for one in group]))
     return advice
 
 
-def _cuts(lives: Sequence[Life]) -> list[Advice]:
+def _cuts(lives: Sequence[Life], refill: Refill) -> list[Advice]:
     advice = []
     for life in lives:
         if life.part is None or life.gone_at is None:
@@ -81,11 +102,17 @@ def _cuts(lives: Sequence[Life]) -> list[Advice]:
         verb = "was" if len(life.part.lines) == 1 else "were"
         used = f"{len(life.part.lines)} of its {life.part.of:,} lines {verb} used"
         text = f"truncate {life.block.key}, the result of {life.block.name}: {used}"
-        advice.append(Advice("truncate", text, round(life.wasted.tokens), life.wasted.cost, blocks=[life.block.key]))
+        tokens, usd = life.wasted.tokens, _net(life.wasted.cost, refill([(life, life.gone_at)]))
+        if usd is not None and usd <= 0 and life.charge.cost is not None:
+            # Cut once it stands in a cached prompt it costs more than it saves; cut by the tool it breaks no cache.
+            text = f"have {life.block.name} return less: of {life.block.key} {used.replace(' its', '', 1)}"
+            share = 1 - life.part.share
+            tokens, usd = life.charge.tokens * share, life.charge.cost * share
+        advice.append(Advice("truncate", text, round(tokens), usd, blocks=[life.block.key]))
     return advice
 
 
-def _summary(found: Lives) -> list[Advice]:
+def _summary(found: Lives, refill: Refill) -> list[Advice]:
     cold = [life for life in found.lives if life.fate == "cold" and life.gone_at is not None]
     if len(cold) < 2:
         return []
@@ -97,7 +124,7 @@ def _summary(found: Lives) -> list[Advice]:
     where = f"step {call.step}" if call.step is not None else call.name
     text = f"summarise {len(ready)} messages before {where}: nothing refers to them after it"
     keep = 1 - _SUMMARY
-    usd = saved.cost * keep if saved.cost is not None else None
+    usd = _net(saved.cost * keep, refill([(life, at) for life in ready])) if saved.cost is not None else None
     return [Advice("summarise", text, round(saved.tokens * keep), usd, True, [one.block.key for one in ready])]
 
 

@@ -17,11 +17,11 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, median
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-__all__ = ["Point", "Trend", "fit_trend", "forecast_tokens", "steps_until", "theil_sen"]
+__all__ = ["PACE", "Pace", "Point", "Trend", "fit_trend", "forecast_tokens", "steps_until", "theil_sen"]
 
 _PAIRS: Final = 200
 _SEED: Final = 20_240_501
@@ -30,11 +30,17 @@ _FITTED_POINTS: Final = 200  # the newest; pairs grow with the square
 _COMPACTION_PERCENT: Final = 10  # a smaller drop is a retry, or reasoning the provider no longer counts
 MOST_STEPS: Final = 1_000_000_000
 
-# Spread of the change of pace, downwards and upwards, in units of sqrt((relative variance + 1 / steps) / steps). slow
-# down more than they speed up: they read at first and write later. Chosen on the Claude Code, tau-bench and Who&When
-# runs (benchmarks/growth.py), so that the interval holds what it promises on all three.
-_SLOWER: Final = 2.0
-_FASTER: Final = 0.7
+
+class Pace(NamedTuple):
+    """Spread of the change of pace, down and up, in units of sqrt((relative variance + 1 / steps) / steps)."""
+
+    slower: float
+    faster: float
+
+
+# Runs slow down more than they speed up: they read at first and write later. Chosen on the Claude Code, tau-bench and
+# Who&When runs at one half; benchmarks/growth.py chooses on one half of the runs and measures on the other as well.
+PACE: Final = Pace(2.0, 0.7)
 _MOST_SPREAD: Final = 1.5
 
 
@@ -123,11 +129,14 @@ def _trend(slope: float, rate: float, rates: Sequence[float]) -> Trend:
     return Trend(slope, rate, residuals, min(math.sqrt(variance / count), _MOST_SPREAD))
 
 
-def forecast_tokens(history: Iterable[Point], step: int) -> tuple[int, int, int]:
+def forecast_tokens(history: Iterable[Point], step: int, *, pace: Pace = PACE) -> tuple[int, int, int]:
     """The context at a later step as (low, median, high); low to high is the 80 % interval.
 
     Compactions to come are not foreseen. For a step that has passed, all three are what was counted there, or last
     before it.
+
+    Args:
+        pace: how far runs are expected to change their pace.
 
     Raises:
         ValueError: the history is empty.
@@ -141,7 +150,7 @@ def forecast_tokens(history: Iterable[Point], step: int) -> tuple[int, int, int]
         known = next((tokens for at, tokens in reversed(points) if at <= step), points[0][1])
         return known, known, known
     ahead = step - last_step
-    low, middle, high = _quantiles(sorted(growth(ahead) for growth in _continuations(trend, ahead)))
+    low, middle, high = _quantiles(sorted(growth(ahead) for growth in _continuations(trend, ahead, pace)))
     return level + round(low), level + round(middle), level + round(high)
 
 
@@ -150,7 +159,7 @@ def steps_until(trend: Trend, room: int) -> tuple[int, int, int]:
 
     The turn that is under way is the first of them. At most `MOST_STEPS`.
     """
-    counts = sorted(_fitting_steps(growth, room) for growth in _continuations(trend, _SIMULATED_STEPS))
+    counts = sorted(_fitting_steps(growth, room) for growth in _continuations(trend, _SIMULATED_STEPS, PACE))
     low, middle, high = _quantiles(counts)
     return int(low), int(middle), int(high)
 
@@ -176,7 +185,7 @@ def _quantiles(values: Sequence[float]) -> tuple[float, float, float]:
     return values[round(0.1 * last)], values[last // 2], values[round(0.9 * last)]
 
 
-def _continuations(trend: Trend, steps: int) -> list[Callable[[int], float]]:
+def _continuations(trend: Trend, steps: int, spread: Pace) -> list[Callable[[int], float]]:
     """Ways the run may go on, each a function from a number of steps to what they add; the same in every call.
 
     In pairs of opposite change of pace with the trend itself between them, so that the median of a history without
@@ -188,7 +197,7 @@ def _continuations(trend: Trend, steps: int) -> list[Callable[[int], float]]:
     paths = [_continuation(trend.rate, [], 1.0)]
     for _ in range(_PAIRS):
         pace = abs(draw.gauss(0, 1)) * trend.spread
-        for factor in (math.exp(-_SLOWER * pace), math.exp(_FASTER * pace)):
+        for factor in (math.exp(-spread.slower * pace), math.exp(spread.faster * pace)):
             refit = trend.rate + fmean(draw.choices(residuals, k=len(residuals)))
             noise = draw.choices(residuals, k=simulated) if any(residuals) else []
             paths.append(_continuation(refit, noise, factor))

@@ -9,25 +9,23 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
 from unspool.context.calls import Block, Call, Run
-from unspool.context.charges import Charge, Charges, RatesOf
-from unspool.context.marks import Key, Spoken, held_marks, message_text, spoken_text
+from unspool.context.charges import Charge, RatesOf
+from unspool.context.marks import Key, held_marks, message_text, spoken_text
+from unspool.context.memory import AnswerOf, Memory
 from unspool.context.temperature import ENOUGH_OUTPUTS, WARM_OUTPUTS, Leak, State, examine
 from unspool.context.usedpart import LEAST_CHARS, UsedPart, used_part
 from unspool.context.uses import OUTPUT_ROLES
-from unspool.events import CtxMessage, LLMResponse
+from unspool.events import CtxMessage
 
 __all__ = ["AnswerOf", "Fate", "Life", "Lives", "Reference", "live"]
 
 _PLACE = re.compile(r"\bmessage (\d+)")
-
-AnswerOf: TypeAlias = Callable[[Call], LLMResponse | None]
-"""What the model answered in a call; None if it is not recorded."""
 
 Fate: TypeAlias = Literal["unused", "duplicate", "superseded", "mostly unused", "cold"]
 """Why a block should have gone: how it leaked, or that nothing refers to it any more."""
@@ -79,15 +77,22 @@ class Lives(Struct):
         return next((life for life in self.lives if life.block is block), None)
 
 
-def live(run: Run, call: Call, answer_of: AnswerOf, rates_of: RatesOf | None = None) -> Lives:
+def live(
+    run: Run, call: Call, answer_of: AnswerOf, rates_of: RatesOf | None = None, *, memory: Memory | None = None
+) -> Lives:
     """The lives of the blocks of the conversation of a call, judged by the outputs up to that call's own.
 
     Costs are those of the whole conversation, also after that call.
+
+    Args:
+        memory: of this run and these rates; the next look at another call of it is cheap.
     """
+    memory = memory or Memory()
     whole = run.conversation_of(call)
     calls = [one for one in whole if one.position <= call.position]
-    script = _Script(calls, answer_of)
-    examined = examine(script.system, script.messages, [block.answers if block else None for block in script.blocks])
+    script = _Script(calls, answer_of, memory)
+    answered = [block.answers if block else None for block in script.blocks]
+    examined = examine(script.system, script.messages, answered, memory.texts)
     lives = []
     for index, block in enumerate(script.blocks):
         if block is None:
@@ -112,7 +117,7 @@ def live(run: Run, call: Call, answer_of: AnswerOf, rates_of: RatesOf | None = N
     heads = {id(block): block for one in calls for block in one.head}
     lives = [_standing(block) for block in heads.values()] + lives
     _judge(lives, script, whole)
-    _charge(lives, whole, rates_of)
+    _charge(lives, whole, rates_of, memory)
     return Lives(call, calls, lives)
 
 
@@ -137,7 +142,8 @@ def _standing(block: Block) -> Life:
 class _Script:
     """A conversation as one list of messages in order of arrival, with the answers nobody sent again."""
 
-    def __init__(self, calls: Sequence[Call], answer_of: AnswerOf) -> None:
+    def __init__(self, calls: Sequence[Call], answer_of: AnswerOf, memory: Memory) -> None:
+        self.texts = memory.texts
         self.calls = calls
         self.messages: list[CtxMessage] = []
         self.blocks: list[Block | None] = []
@@ -157,11 +163,9 @@ class _Script:
                     seen.add(id(block))
                     self._add(block.message, block, block.said_by)
             is_missing = call.position not in repeated and call.llm is not None and call.llm.error is None
-            answer = answer_of(call) if is_missing else None
-            if answer is not None and (answer.text or answer.tool_calls):
-                self._add(
-                    CtxMessage("assistant", answer.text, tool_calls=answer.tool_calls or None), None, call.position
-                )
+            said = memory.answer(call, answer_of) if is_missing else None
+            if said is not None:
+                self._add(said, None, call.position)
 
     def _add(self, message: CtxMessage, block: Block | None, said_by: int | None) -> None:
         self.messages.append(message)
@@ -183,22 +187,27 @@ class _Script:
 
 
 def _judge(lives: Sequence[Life], script: _Script, whole: Sequence[Call]) -> None:
-    spoken: dict[int, Spoken] = {}
     for life in lives:
         block = life.block
         used_by = [use.call for use in life.uses if use.call is not None]
         if not block.is_tool_result:
-            # The first message is the task. Others are not dropped, but what nobody refers to can be summarised.
+            # Others are not dropped, but what nobody refers to can be summarised.
+            if block.number == 1 and block.message is not None and block.message.role == "user":
+                life.state, life.reason = "active", "the task: it comes first, and all of the run answers it"
             if life.state != "cold" or block.number <= 1:
                 continue
             life.fate, gone_at = "cold", script.after(max(used_by, default=block.first), WARM_OUTPUTS)
         elif life.leak in ("duplicate", "superseded") and life.replaced_by is not None:
+            if block.last < life.replaced_by.first:  # no prompt held both
+                life.state, life.leak = "cold", None
+                life.reason = f"it had left the context before {life.replaced_by.key} came"
+                continue
             life.fate, gone_at = life.leak, life.replaced_by.first
         elif life.leak == "unused":
             life.fate, gone_at = "unused", script.after(block.first, ENOUGH_OUTPUTS)
         else:
             if len(block.text) >= LEAST_CHARS and used_by:
-                life.part = _used_part(block, script, spoken)
+                life.part = _used_part(block, script)
             if life.part is not None:
                 life.fate, gone_at = "mostly unused", script.after(block.first, 1)
             elif life.state == "cold":
@@ -211,17 +220,14 @@ def _judge(lives: Sequence[Life], script: _Script, whole: Sequence[Call]) -> Non
         life.gone_at = gone_at if gone_at is not None and gone_at <= block.last else None
 
 
-def _used_part(block: Block, script: _Script, spoken: dict[int, Spoken]) -> UsedPart | None:
+def _used_part(block: Block, script: _Script) -> UsedPart | None:
     place = next(index for index, one in enumerate(script.blocks) if one is block)
     outputs = [
         index
         for index in range(place + 1, len(script.messages))
         if script.messages[index].role in OUTPUT_ROLES and script.was_held(block, index)
     ]
-    for index in outputs:
-        if index not in spoken:
-            spoken[index] = Spoken(spoken_text(script.messages[index]))
-    said = [spoken[index] for index in outputs]
+    said = [script.texts.spoken(script.messages[index]) for index in outputs]
     asked: set[Key] = {key for one in said for key in one.all_keys()}
     known: set[Key] = held_marks(script.system, asked)[0]
     for message in script.messages[:place]:
@@ -230,11 +236,10 @@ def _used_part(block: Block, script: _Script, spoken: dict[int, Spoken]) -> Used
     return used_part(block.text, said, known)
 
 
-def _charge(lives: Sequence[Life], whole: Sequence[Call], rates_of: RatesOf | None) -> None:
-    charges = Charges(whole, rates_of)
+def _charge(lives: Sequence[Life], whole: Sequence[Call], rates_of: RatesOf | None, memory: Memory) -> None:
     asked = [(life.block, whole[0].position) for life in lives]
     asked += [(life.block, life.gone_at) for life in lives if life.gone_at is not None]
-    found = charges.since(asked)
+    found = memory.charges(whole, rates_of, asked)
     for life in lives:
         life.charge = found[id(life.block), whole[0].position]
         if life.gone_at is not None:

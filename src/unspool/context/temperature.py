@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
+from unspool.context.memory import Texts
 from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES, Use, find_uses
 from unspool.events import CtxMessage, ToolCall
 
@@ -95,10 +96,15 @@ def judge(system_prompt: str, messages: Sequence[CtxMessage], calls: Sequence[To
     return examine(system_prompt, messages, calls).verdicts
 
 
-def examine(system_prompt: str, messages: Sequence[CtxMessage], calls: Sequence[ToolCall | None]) -> Examined:
-    """As `judge`, with what the verdicts rest on."""
+def examine(
+    system_prompt: str,
+    messages: Sequence[CtxMessage],
+    calls: Sequence[ToolCall | None],
+    texts: Texts | None = None,
+) -> Examined:
+    """As `judge`, with what the verdicts rest on. `texts` is what is known of the messages already."""
     replaced = _replacements(messages, calls)
-    uses = find_uses(system_prompt, messages, {index: one.by for index, one in replaced.items()})
+    uses = find_uses(system_prompt, messages, {index: one.by for index, one in replaced.items()}, texts)
     passed = _outputs_after(messages)
     verdicts = [
         _verdict(index, message, uses[index], passed, replaced.get(index)) for index, message in enumerate(messages)

@@ -21,7 +21,9 @@ class Turn(Struct):
     Attributes:
         step: from 1, retries and refused calls not counted.
         tokens: of the prompt; `is_counted` says whether the provider counted it.
-        growth: against the turn before, by category; negative where something went.
+        more: tokens than the turn before, by the counts; 0 for the first.
+        growth: the same by category, negative where something went; an estimate that need not add up to `more` where
+            much came and went at once.
         is_rewritten: its history is another than that of the turn before.
         delta_ms: since the process was created.
     """
@@ -30,6 +32,7 @@ class Turn(Struct):
     call: Call
     tokens: int
     is_counted: bool
+    more: int
     growth: dict[Category, int]
     is_rewritten: bool
     delta_ms: int
@@ -78,13 +81,15 @@ def trajectory(
             continue
         weights = _sums(one, before, sums)
         changes = {category: weights.get(category, 0.0) - sums.get(category, 0.0) for category in CATEGORIES}
-        growth = _growth(changes, one.tokens - before.tokens if before is not None else one.tokens - one.unseen)
+        more = one.tokens - before.tokens if before is not None else 0
+        growth = _growth(changes, more if before is not None else one.tokens - one.unseen)
         turns.append(
             Turn(
                 len(turns) + 1,
                 one,
                 one.tokens,
                 one.is_counted,
+                more,
                 growth,
                 one.position in rewritten,
                 one.timestamp // _NS_PER_MS,

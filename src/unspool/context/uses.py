@@ -14,7 +14,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from unspool.context.marks import Key, Mark, Spoken, held_marks, message_text, normalised, spoken_text
+from unspool.context.marks import Key, Mark, Spoken, held_marks, normalised
+from unspool.context.memory import Texts
 from unspool.events import CtxMessage
 
 __all__ = ["INSTRUCTION_ROLES", "OUTPUT_ROLES", "Use", "find_uses"]
@@ -50,17 +51,21 @@ class Use(Struct, frozen=True):
 
 
 def find_uses(
-    system_prompt: str, messages: Sequence[CtxMessage], replaced_by: Mapping[int, int] | None = None
+    system_prompt: str,
+    messages: Sequence[CtxMessage],
+    replaced_by: Mapping[int, int] | None = None,
+    texts: Texts | None = None,
 ) -> list[list[Use]]:
     """For each message the later outputs that refer to it, in order.
 
     Args:
         replaced_by: index of a message → index of the later one that took its place. Once that is there, marks both
             have are its own.
+        texts: what is known of these messages already.
 
     Work is linear in the text, apart from marks that are both held and spoken very often, which are given up.
     """
-    index = _Index(messages, replaced_by or {})
+    index = _Index(messages, replaced_by or {}, texts or Texts())
     index.read(system_prompt)
     return index.uses()
 
@@ -68,7 +73,8 @@ def find_uses(
 class _Index:
     """Who spoke and who held each mark, and what that says for each pair of a message and an output."""
 
-    def __init__(self, messages: Sequence[CtxMessage], replaced_by: Mapping[int, int]) -> None:
+    def __init__(self, messages: Sequence[CtxMessage], replaced_by: Mapping[int, int], texts: Texts) -> None:
+        self._texts = texts
         self._messages = messages
         self._replaced_by = replaced_by
         self._is_output = [message.role in OUTPUT_ROLES for message in messages]
@@ -85,13 +91,14 @@ class _Index:
         spoken_twice: set[Key] = set()
         for at, message in enumerate(self._messages):
             if self._is_output[at]:
-                spoken = self._spoken[at] = Spoken(spoken_text(message))
+                spoken = self._spoken[at] = self._texts.spoken(message)
                 spoken_twice.update(known.intersection(spoken.lasting_keys()))
                 known.update(spoken.all_keys())
         self._instructed, _ = held_marks(system_prompt, known)
+        self._texts.ask_for(known)
         for at, message in enumerate(self._messages):
             if not self._is_output[at]:
-                keys, self._sizes[at] = held_marks(message_text(message), known)
+                keys, self._sizes[at] = self._texts.held(message, known)
                 if message.tool_call_id and (call := normalised(message.tool_call_id)) in known:
                     keys.add(call)
                 for key in keys:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from unspool.context.calls import Call, Run
 from unspool.context.charges import Charge, Charges, RatesOf
 from unspool.context.lives import Fate, Life, Lives
+from unspool.context.refill import refill_usd
 
 __all__ = ["LEAKED", "Dropped", "WhatIf", "find_blocks", "leaked_lives", "without_blocks"]
 
@@ -36,7 +37,8 @@ class WhatIf(Struct):
     """A conversation with and without some blocks.
 
     `anew_usd` is what dropping them costs once each: the provider's cache does not hold what stands behind them.
-    Costs are None without prices.
+    `never_tokens` and `never_usd` are what would have been saved had they never come in, and broken no cache. Costs are
+    None without prices.
     """
 
     calls: int
@@ -46,11 +48,18 @@ class WhatIf(Struct):
     saved_tokens: int
     saved_usd: float | None
     anew_usd: float = 0.0
+    never_tokens: int = 0
+    never_usd: float | None = None
+
+    @property
+    def is_dearer(self) -> bool:
+        """Whether leaving them out, when they went cold, costs more than it saves."""
+        return self.saved_usd is not None and self.anew_usd > self.saved_usd
 
 
 def leaked_lives(found: Lives) -> list[Life]:
-    """Those that leaked, in whole or for the most part."""
-    return [life for life in found.lives if life.fate in LEAKED]
+    """Those that leaked, in whole or for the most part, into a call that should have done without them."""
+    return [life for life in found.lives if life.fate in LEAKED and life.gone_at is not None]
 
 
 def find_blocks(found: Lives, name: str) -> list[Life]:
@@ -83,14 +92,14 @@ def without_blocks(run: Run, found: Lives, chosen: Sequence[Life], usd: float | 
     dropped = []
     for life, at in places:
         charge = charges[id(life.block), at] if at is not None else Charge()
-        share = 1 - life.part.share if life.part is not None else 1.0
-        saved = charge._replace(tokens=charge.tokens * share, cached=charge.cached * share, usd=charge.usd * share)
+        saved = _left(life, charge)
         is_used = (
             life.part is None and at is not None and any(use.call is not None and use.call >= at for use in life.uses)
         )
         dropped.append(Dropped(life, at, _in_its_place(life), saved, is_used))
     dropped.sort(key=lambda one: -one.saved.tokens)
     known = [one.saved.usd for one in dropped if one.saved.priced]
+    never = [_left(one.life, one.life.charge) for one in dropped if one.at is not None]
     return WhatIf(
         calls=len(paid),
         tokens=sum(call.tokens for call in paid),
@@ -98,8 +107,16 @@ def without_blocks(run: Run, found: Lives, chosen: Sequence[Life], usd: float | 
         dropped=dropped,
         saved_tokens=round(sum(one.saved.tokens for one in dropped)),
         saved_usd=sum(known) if known else None,
-        anew_usd=_anew(run, dropped, rates_of),
+        anew_usd=refill_usd(run, [(one.life.block, one.at) for one in dropped if one.at is not None], rates_of),
+        never_tokens=round(sum(one.tokens for one in never)),
+        never_usd=sum(one.usd for one in never) if any(one.priced for one in never) else None,
     )
+
+
+def _left(life: Life, charge: Charge) -> Charge:
+    """A charge for a block less the part of it that was used."""
+    share = 1 - life.part.share if life.part is not None else 1.0
+    return charge._replace(tokens=charge.tokens * share, cached=charge.cached * share, usd=charge.usd * share)
 
 
 def _next_call(paid: Sequence[Call], life: Life) -> int | None:
@@ -112,25 +129,3 @@ def _in_its_place(life: Life) -> str:
     if life.part is not None:
         return life.part.text
     return f"[left out: about {round(life.block.weight):,} tokens]"
-
-
-def _anew(run: Run, dropped: Sequence[Dropped], rates_of: RatesOf) -> float:
-    total = 0.0
-    gone: dict[int, set[int]] = {}
-    for one in dropped:
-        if one.at is not None:
-            gone.setdefault(one.at, set()).add(id(one.life.block))
-    for position, blocks in gone.items():
-        call = run.calls[position]
-        rates = rates_of(call)
-        cached = (call.llm.cached_tokens or 0) if call.llm is not None else 0
-        if rates is None or not cached:
-            continue
-        before = 0.0
-        for block in call.blocks:
-            if id(block) in blocks:
-                break
-            before += block.weight
-        behind = cached - call.unseen - before * call.factor
-        total += max(behind, 0.0) * max(rates.input - rates.cached, 0.0)
-    return total

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from unspool.serving.plan import JOURNAL_NAME
+from unspool.serving.plan import JOURNAL_NAME, decode_struct, encode_struct
 
 __all__ = ["ENTRY_KINDS", "Entry", "Journal", "read_journal"]
 
@@ -67,7 +67,7 @@ class Journal:
 
     def write(self, entry: Entry) -> None:
         """Append an entry; it is in the kernel when this returns."""
-        os.write(self._fd, msgspec.json.encode(entry) + b"\n")
+        os.write(self._fd, encode_struct(entry) + b"\n")
 
     def close(self) -> None:
         """Close the file."""
@@ -81,5 +81,4 @@ def read_journal(folder: Path) -> list[Entry]:
         OSError: it cannot be read.
     """
     lines = (folder / JOURNAL_NAME).read_bytes().split(b"\n")[:-1]
-    decode = msgspec.json.Decoder(Entry).decode
-    return [decode(line) for line in lines if line]
+    return [decode_struct(line, Entry) for line in lines if line]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from unspool.recording.lines import decode_json, encode_json
 from unspool.serving.spending import Price
 
 __all__ = [
@@ -18,10 +20,14 @@ __all__ = [
     "Plan",
     "Source",
     "Target",
+    "decode_struct",
+    "encode_struct",
     "read_offers",
     "read_plan",
     "write_plan",
 ]
+
+T = TypeVar("T")
 
 PLAN_NAME: Final = "plan.json"
 OFFERS_NAME: Final = "offers.jsonl"
@@ -162,10 +168,10 @@ def write_plan(folder: Path, plan: Plan, offers: list[Offer]) -> None:
         OSError: it cannot be written.
     """
     (folder / CLAIMS_NAME).mkdir()
-    encode = msgspec.json.encode
-    (folder / OFFERS_NAME).write_bytes(b"".join(encode(offer) + b"\n" for offer in offers))
+    (folder / OFFERS_NAME).write_bytes(b"".join(encode_struct(offer) + b"\n" for offer in offers))
     (folder / JOURNAL_NAME).touch(mode=0o600)
-    (folder / PLAN_NAME).write_bytes(msgspec.json.format(encode(plan)) + b"\n")
+    # Not by msgspec, whose `format` refuses halves of surrogate pairs even as escapes.
+    (folder / PLAN_NAME).write_text(json.dumps(msgspec.to_builtins(plan), indent=2) + "\n")
 
 
 def read_plan(folder: Path) -> Plan:
@@ -175,7 +181,7 @@ def read_plan(folder: Path) -> Plan:
         OSError: it cannot be read.
         msgspec.DecodeError: it is no plan.
     """
-    return msgspec.json.decode((folder / PLAN_NAME).read_bytes(), type=Plan)
+    return decode_struct((folder / PLAN_NAME).read_bytes(), Plan)
 
 
 def read_offers(folder: Path) -> list[Offer]:
@@ -185,4 +191,34 @@ def read_offers(folder: Path) -> list[Offer]:
         OSError: they cannot be read.
         msgspec.DecodeError: a line is no offer.
     """
-    return msgspec.json.Decoder(Offer).decode_lines((folder / OFFERS_NAME).read_bytes())
+    data = (folder / OFFERS_NAME).read_bytes()
+    try:
+        return msgspec.json.Decoder(Offer).decode_lines(data)
+    except msgspec.DecodeError:
+        return [decode_struct(line, Offer) for line in data.splitlines()]
+
+
+# Names and intents come from a recording, which may hold halves of surrogate pairs. msgspec refuses these, both ways.
+
+
+def encode_struct(value: msgspec.Struct) -> bytes:
+    """JSON of a struct on one line, halves of surrogate pairs as escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return encode_json(msgspec.to_builtins(value))
+
+
+def decode_struct(data: bytes, kind: type[T]) -> T:
+    """The struct of a JSON text.
+
+    Raises:
+        msgspec.DecodeError: it is none of this kind.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError:
+        try:
+            return msgspec.convert(decode_json(data), kind)
+        except ValueError as exc:
+            raise msgspec.DecodeError(str(exc)) from exc

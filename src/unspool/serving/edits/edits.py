@@ -27,6 +27,8 @@ class Replace(msgspec.Struct, omit_defaults=True, tag="replace", tag_field="kind
         position: where it stood in the request the fork was made from, from 0.
         label: what to call it in a report.
         text: its new text.
+        after: it holds in requests in which so many outputs of the model stand behind the message: it is read that
+            often before it goes.
     """
 
     digest: str
@@ -34,6 +36,7 @@ class Replace(msgspec.Struct, omit_defaults=True, tag="replace", tag_field="kind
     position: int
     label: str
     text: str
+    after: int = 0
 
 
 class Remove(msgspec.Struct, omit_defaults=True, tag="remove", tag_field="kind"):

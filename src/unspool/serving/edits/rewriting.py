@@ -124,8 +124,12 @@ def apply_changes(
         index = -1
         if change.digest is not None:
             found = places.get((change.digest, change.occurrence))
+            waits = isinstance(change, Replace) and change.after > 0
             if found is None or not (inside or _is_known(units, found, digests)):
-                missed.append(_missed(change))
+                if not waits:  # a message that is to go later may not have come yet
+                    missed.append(_missed(change))
+                continue
+            if isinstance(change, Replace) and waits and _outputs_behind(units, found) < change.after:
                 continue
             index = found
         elif not inside:
@@ -150,6 +154,10 @@ def apply_changes(
             kept.append(unit)
         kept += behind.get(index, [])
     return kept, missed
+
+
+def _outputs_behind(units: list[Unit], index: int) -> int:
+    return sum(unit.role == "assistant" for unit in units[index + 1 :])
 
 
 def _is_known(units: list[Unit], index: int, digests: list[str]) -> bool:
