@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from unspool import providers
 from unspool.capture import alerts, rerun, serve
@@ -24,12 +25,16 @@ from unspool.events import (
     ErrorData,
     HttpRequest,
     HttpResponse,
+    LLMResponseData,
     RecordEvent,
     RecordEventType,
     SyscallEventData,
 )
 from unspool.recording.lanes import Conversation, CutBody
 from unspool.recording.recorder import BodyStore, Recorder
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = ["Exchange", "begin"]
 
@@ -86,6 +91,7 @@ class Exchange:
         self.span = self.process.new_span()
         self.at = caller()
         self.meeting: serve.Meeting | None = None
+        self.held: socket.socket | None = None  # a limit of the run forbids to send it: the seam waits
         if rerun.stage() is not None:
             self._meet(method, url)
         self.path = ""
@@ -107,6 +113,7 @@ class Exchange:
         self._first_ns: int | None = None
         self._done = False
         self._late: list[bytes] = []
+        self._counted: tuple[int, LLMResponseData] | None = None  # what subscribers of alerts are told
 
     # --- the request -------------------------------------------------------------------------------------------------
 
@@ -123,10 +130,40 @@ class Exchange:
         self.process.begun(self)
         if self.provider is not None:
             self.process.perform(self._write_snapshot)
+            if self.process.lineage.gate is not None and self.meeting is None:
+                self._ask(self.process.lineage.gate)
         else:
             self.path = f"/dev/net/{providers.host_port(self.url)}"
             self.process.ensure()
             self.process.note_start(self._start_line("HTTP"))
+
+    def _ask(self, address: str) -> None:
+        """Ask `unspool run`, which keeps a limit, whether this call may leave; the seam waits where it may not."""
+        recorder = self.process.recorder
+        if recorder is None or self.call is None:
+            return
+        from unspool.capture import gate
+
+        self.held = gate.ask(address, gate.Asked(recorder.record_id, self.call, self.retry))
+        if self.held is not None:
+            self.process.write_state(
+                "running", "waiting", f"call {self.call} is not sent: a limit of this run is reached"
+            )
+            gate.noted(self.held)
+
+    def wait(self) -> None:
+        """Hold the request back, if it may not leave: this process is being ended."""
+        if self.held is not None:
+            from unspool.capture import gate
+
+            gate.wait(self.held)
+
+    async def wait_async(self) -> None:
+        """As `wait`, for a seam in an event loop, which goes on meanwhile."""
+        if self.held is not None:
+            from unspool.capture import gate
+
+            await gate.wait_async(self.held)
 
     def _start_line(self, name: str) -> dict[str, object]:
         return {
@@ -251,6 +288,9 @@ class Exchange:
         now = time.monotonic_ns()
         self.process.perform(lambda recorder: self._write_end(recorder, now, ended, error))
         self.process.finished(self)
+        if self._counted is not None:  # not while the recorder is at work: a subscriber may call a model itself
+            with guard:
+                alerts.counted(self._counted[0], self.lane, self.call, self._counted[1])
 
     @property
     def done(self) -> bool:
@@ -350,7 +390,7 @@ class Exchange:
             self._conversation.busy = False
             self._conversation.failed = bool(said.err)
         self.flow.call, self.flow.step = self.call, self.step
-        alerts.counted(recorder.pid, self.lane, self.call, data)
+        self._counted = recorder.pid, data
 
     def _write_http(
         self,

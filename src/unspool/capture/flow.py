@@ -35,10 +35,11 @@ class Flow:
 
     `place` is the path, with each tool call around the code counted in (`0.t2`): a rerun that serves a tool call does
     not run what is inside of it, so tasks started there and values read there are numbered apart from all others.
-    `outer` is where code goes on that outlives its agent process (a task started inside `spawn`).
+    `outer` is where code goes on that outlives its agent process (a task started inside `spawn`). `asked` is the W3C
+    `traceparent` of the request that is being answered, of whose trace the code is then a part.
     """
 
-    __slots__ = ("call", "children", "outer", "path", "place", "process", "span", "step", "tools")
+    __slots__ = ("asked", "call", "children", "outer", "path", "place", "process", "span", "step", "tools")
 
     def __init__(
         self,
@@ -57,20 +58,26 @@ class Flow:
         self.call = call
         self.step = step
         self.outer = outer
+        self.asked: str | None = None
         self.children = itertools.count(1)
         self.tools = itertools.count(1)
 
     def child(self) -> Flow:
         """The flow of a task, thread or job started here."""
-        return Flow(
+        job = Flow(
             self.process, f"{self.place}.{next(self.children)}", self.span, self.call, self.step, outer=self.outer
         )
+        job.asked = self.asked
+        return job
 
     def within(self, span: str, process: AgentProcess | None = None) -> Flow:
         """The same place inside a span (a running tool), or the first place of another agent process."""
         if process is not None:
-            return Flow(process, span=span, outer=self)
+            first = Flow(process, span=span, outer=self)
+            first.asked = self.asked
+            return first
         inner = Flow(self.process, self.path, span, self.call, self.step, outer=self.outer)
+        inner.asked = self.asked
         inner.place = f"{self.place}.t{next(self.tools)}"
         return inner
 
@@ -78,6 +85,7 @@ class Flow:
         """The same place inside a span of the program's own. A rerun runs that too: nothing is numbered apart."""
         inner = Flow(self.process, self.path, span, self.call, self.step, outer=self.outer)
         inner.place, inner.children, inner.tools = self.place, self.children, self.tools
+        inner.asked = self.asked
         return inner
 
     @property

@@ -20,7 +20,6 @@ from unspool.capture.guard import guard
 from unspool.capture.versions import library_versions
 from unspool.errors import UnspoolError
 from unspool.events import RecordEvent, RecordEventType, StateChangeData
-from unspool.recording.answered import note_answered
 from unspool.recording.appender import open_apart
 from unspool.recording.lines import encode_json
 from unspool.recording.recorder import Recorder
@@ -35,7 +34,6 @@ __all__ = ["NONDET_NAME", "OPEN_NAME", "AgentProcess", "Lineage", "Unfinished"]
 OPEN_NAME = "open.jsonl"
 NONDET_NAME = "nondet.jsonl"
 _EARLY_MAX = 10_000  # lines kept for a process that may never do anything worth a recording
-_ASKED_MAX = 10_000  # traces remembered
 
 
 class Lineage(msgspec.Struct, omit_defaults=True):
@@ -50,6 +48,7 @@ class Lineage(msgspec.Struct, omit_defaults=True):
         propagate: requests that are no model calls, and MCP tool calls, carry a `traceparent`.
         run: tells the processes of one command from others of the same trace, where that was begun outside.
         trace_flags: of W3C trace context, as whoever began the trace set them.
+        gate: the socket at which `unspool run` is asked before a model call leaves; None where it has no limit.
     """
 
     store: str
@@ -69,6 +68,7 @@ class Lineage(msgspec.Struct, omit_defaults=True):
     propagate: bool = False
     run: str | None = None
     trace_flags: str = SAMPLED
+    gate: str | None = None
 
 
 class Unfinished(Protocol):
@@ -97,6 +97,7 @@ class AgentProcess:
         self.role = role
         self.cast: tuple[Source | None] | None = None  # which recording it replays, once that was asked for
         self.nondet: dict[str, Any] = {}  # what `capture.nondet` keeps about it
+        self.asked_by: set[str] = set()  # traces of which it answered requests
         self.over = False  # ended, or left to the parent after a fork: nothing is written any more
         self.os_pid = os.getpid()
         self._on_start = on_start
@@ -109,7 +110,6 @@ class AgentProcess:
         self._unfinished: dict[Unfinished, None] = {}
         self._side_files: dict[str, int] = {}
         self._early: list[tuple[str, bytes]] = []
-        self._asked: set[str] = set()  # traces of which requests were answered
 
     # --- identity ----------------------------------------------------------------------------------------------------
 
@@ -150,17 +150,6 @@ class AgentProcess:
         if remote is not None:
             return format_traceparent(remote.trace_id, whole, remote.flags)
         return format_traceparent(self.lineage.trace_id, whole, self.lineage.trace_flags)
-
-    def note_asked(self, asked: str) -> None:
-        """Leave word in the trace of whoever sent a request that this recording answers it; once for each trace."""
-        remote, recorder = parse_traceparent(asked), self._recorder
-        if remote is None or recorder is None or remote.trace_id in (self.lineage.trace_id, *self._asked):
-            return
-        with guard:
-            if len(self._asked) >= _ASKED_MAX:
-                self._asked.clear()  # to say it twice does no harm
-            self._asked.add(remote.trace_id)
-            note_answered(Store(Path(self.lineage.store)), remote.trace_id, recorder.record_id)
 
     def adopt(self, lineage: Lineage) -> None:
         """Take what the process that started this one says of it later than the environment did."""

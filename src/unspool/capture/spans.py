@@ -11,22 +11,29 @@ import inspect
 import time
 from collections.abc import Callable
 from contextvars import Token
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from unspool.capture.credentials import clean_error
-from unspool.capture.flow import FLOW, Flow, current_flow, leave
+from unspool.capture.flow import FLOW, Flow, current_flow, leave, quiet
 from unspool.capture.generators import wrap_async_generator, wrap_generator
 from unspool.capture.guard import guard
 from unspool.capture.places import caller
 from unspool.events import RecordEvent, RecordEventType, SyscallEventData
+from unspool.recording.answered import note_answered
 from unspool.recording.lines import Marked, error_data, is_plain, to_wire
+from unspool.store import Store
 from unspool.tracecontext import parse_traceparent
+
+if TYPE_CHECKING:
+    from unspool.capture.process import AgentProcess
 
 __all__ = ["SPAN", "SPAN_PATH", "span", "traced"]
 
 SPAN: Final = "Span"
 SPAN_PATH: Final = "/dev/span/"
+_ASKED_MAX: Final = 10_000  # traces remembered
 _BRIEF_MAX: Final = 200  # characters of an attribute beside the start of a span; all of it comes with the end
 
 P = ParamSpec("P")
@@ -48,6 +55,9 @@ class _Work:
         self.process.ensure()
         self.span = self.process.new_span()
         self.flow: Flow | None = outer.inside(self.span)
+        if remote is not None:
+            self.flow.asked = remote
+            _leave_word(self.process, remote)
         self.outcome: Any = None  # what a generator returned
         self.at = caller()
         self.started_ns = time.monotonic_ns()
@@ -102,6 +112,18 @@ class _Work:
         flow, outer = self.flow, self.outer
         if flow is not None and flow.call is not None:
             outer.call, outer.step = flow.call, flow.step
+
+
+def _leave_word(process: AgentProcess, asked: str) -> None:
+    """In the trace of whoever sent a request: that this recording answers it. Once for each trace."""
+    remote, recorder, known = parse_traceparent(asked), process.recorder, process.asked_by
+    if remote is None or recorder is None or remote.trace_id == process.lineage.trace_id or remote.trace_id in known:
+        return
+    if len(known) >= _ASKED_MAX:
+        known.clear()  # to say it twice does no harm
+    known.add(remote.trace_id)
+    with quiet():
+        note_answered(Store(Path(process.lineage.store)), remote.trace_id, recorder.record_id)
 
 
 def _copied(value: Any) -> Any:
@@ -163,13 +185,15 @@ class span:
         if not self._open:
             return None
         work = self._open[-1][0]
-        return work.process.traceparent(work.span)
+        return work.process.traceparent(work.span, work.flow.asked if work.flow is not None else None)
 
     def __enter__(self) -> span:
         outer = current_flow()
         if outer is not None:
             with guard:
                 remote = self._remote if parse_traceparent(self._remote) is not None else None
+                if remote == outer.asked:
+                    remote = None  # the span around is that of the request
                 work = _Work(outer, str(self._name), self._attributes, remote)
                 self._open.append((work, FLOW.set(work.flow)))
         return self

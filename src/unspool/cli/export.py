@@ -15,13 +15,16 @@ from unspool.cli.prices import prices_for, prices_option
 from unspool.cli.subjects import Subject, subject_of
 from unspool.cli.terminal import hint, is_terminal, note
 from unspool.errors import StoreError, UsageError
+from unspool.interop.otlp import OTLP
 from unspool.interop.otlp_json import write_json
 from unspool.interop.otlp_proto import write_proto
 from unspool.interop.outgoing import contents_of, otlp_groups
 from unspool.interop.page import html_page
 from unspool.interop.timelines import chrome_trace, perfetto_trace, speedscope_profile
+from unspool.recording.lines import decode_json
 from unspool.store import Store, find_store
-from unspool.text import show_text
+from unspool.text import dump_json, show_text
+from unspool.trace.answered import by_trace
 from unspool.trace.spans import Span
 
 __all__ = ["export"]
@@ -101,12 +104,16 @@ def _spans(subject: Subject) -> list[Span]:
 
 def _otlp(subject: Subject, store: Store, messages: bool, write: Callable[..., bytes]) -> bytes:
     spans = _spans(subject)
+    # What a server did for others leaves in their traces; what came in leaves as it came.
+    own = by_trace([span for span in spans if OTLP not in span.attributes])
+    spans = [*(span for part in own.values() for span in part), *(span for span in spans if OTLP in span.attributes)]
     contents = contents_of(subject.recorded.processes, spans) if messages else None
     return write(otlp_groups(spans, store, contents=contents))
 
 
 def _jsonl(subject: Subject) -> bytes:
-    return b"".join(span.to_json() + b"\n" for span in _spans(subject))
+    # As on disk, but for what acts on a terminal: this may go to one.
+    return "".join(dump_json(decode_json(span.to_json())) + "\n" for span in _spans(subject)).encode()
 
 
 _WRITERS: Final[dict[str, Callable[[Subject, Store, bool], bytes]]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 import threading
 from types import FrameType
@@ -51,8 +52,10 @@ def serve(*, host: str, port: int, max_body: int, store: str | None) -> None:
     written = _Written()
     try:
         receiver = Receiver((host, port), place, body_max=max_body << 20, on_spans=written.add)
-    except OSError as exc:
-        raise StoreError(f"cannot listen on {host}:{port}: {exc.strerror or exc}. Choose another --port.") from exc
+    except (OSError, UnicodeError) as exc:  # a name that cannot be one is refused before it is looked up
+        other = "--port" if isinstance(exc, OSError) and not isinstance(exc, socket.gaierror) else "--host"
+        said = (exc.strerror if isinstance(exc, OSError) else None) or exc
+        raise StoreError(f"cannot listen on {show_text(host)}:{port}: {said}. Choose another {other}.") from exc
     if host not in _LOOPBACK:
         note(f"unspool: {host} can be reached from other machines, and anybody who reaches it can write to the store")
 

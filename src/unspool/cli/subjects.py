@@ -5,21 +5,20 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from unspool.cli.joined import answers_for, together
 from unspool.cli.prices import Prices
 from unspool.cli.runs import descendants
 from unspool.errors import AmbiguousRecordID, CorruptRecording, RecordingNotFound, UsageError
-from unspool.events import RecordMetadata
+from unspool.events import RecordMetadata, TraceID
 from unspool.recording.address import newest_first, resolve
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 from unspool.trace.carried import CarriedCost, carried_cost
 from unspool.trace.from_recording import RecordedTrace, recorded_trace
-from unspool.trace.joining import join_outside
-from unspool.trace.own import hang_below_remote
-from unspool.trace.rates import price_spans
 from unspool.trace.report import TraceReport, report_on
 from unspool.trace.spans import Span
 from unspool.trace.storage import SpanReader
@@ -27,6 +26,7 @@ from unspool.trace.tree import SpanTree, build_span_tree
 
 __all__ = ["Subject", "matching_traces", "subject_of"]
 
+Lender: TypeAlias = Callable[[str], contextlib.AbstractContextManager[RecordReader]]
 _TRACE_ID = re.compile(r"[0-9a-f]{4,32}")
 
 
@@ -59,34 +59,38 @@ class Subject:
 
 
 @contextlib.contextmanager
-def subject_of(store: Store, text: str, prices: Prices, *, messages: bool = True) -> Iterator[Subject]:
+def subject_of(
+    store: Store, text: str, prices: Prices, *, messages: bool = True, lend: Lender | None = None
+) -> Iterator[Subject]:
     """Open what `text` names.
 
     Args:
         messages: read what was sent too, for the carried cost and the proven sequence.
+        lend: gives readers of recordings by id, where some are open already.
 
     Raises:
         RecordingNotFound, AmbiguousRecordID, InvalidID: nothing, or more than one thing, has this name.
         CorruptRecording: none of its recordings can be read.
         UsageError: it names a point in a recording.
     """
-    name, records, extra = _records(store, text)
+    lend = lend or (lambda record_id: RecordReader(store.records / record_id, live=True))
+    name, trace_id, records, extra = _records(store, text, lend)
     with contextlib.ExitStack() as stack:
         readers, skipped = [], []
         for metadata in records:
             try:
-                reader = RecordReader(store.records / metadata.record_id, live=True)
+                reader = stack.enter_context(lend(metadata.record_id))
             except CorruptRecording as exc:
                 if len(records) == 1:
                     raise
                 skipped.append(str(exc))
                 continue
-            readers.append(stack.enter_context(reader))
+            readers.append(reader)
         recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
-        price_spans(extra, prices)
-        spans = join_outside(recorded.spans, extra)
-        if extra:
-            hang_below_remote(spans)
+        own = [one.record_id for one in records]
+        asking = None if name == trace_id else recorded.spans
+        answers = answers_for(store, trace_id, own, prices=prices, lend=lend, stack=stack, asking=asking)
+        spans = together(recorded, answers, extra, prices)
         tree = build_span_tree(spans, until_ns=recorded.until_ns or time.time_ns())
         if tree is None:
             raise RecordingNotFound(text, store.records)
@@ -95,8 +99,10 @@ def subject_of(store: Store, text: str, prices: Prices, *, messages: bool = True
         yield Subject(name, tree, recorded, carried, ids, skipped)
 
 
-def _records(store: Store, text: str) -> tuple[str, list[RecordMetadata], list[Span]]:
-    """The name of what is meant, its recordings (the first one first), and spans that are in none of them."""
+def _records(store: Store, text: str, lend: Lender) -> tuple[str, TraceID, list[RecordMetadata], list[Span]]:
+    """The name of what is meant, its trace ("" if it has none), its recordings (the first one first), and spans that
+    are in none of them.
+    """
     try:
         address = resolve(store, text)
     except RecordingNotFound:
@@ -107,13 +113,13 @@ def _records(store: Store, text: str) -> tuple[str, list[RecordMetadata], list[S
             raise AmbiguousRecordID(text, sorted(found)) from None
         trace_id = found[0]
         records = [one for one in newest_first(store) if one.trace_id == trace_id][::-1]
-        return trace_id, records, SpanReader(store.traces).read_trace(trace_id)
+        return trace_id, trace_id, records, SpanReader(store.traces).read_trace(trace_id)
     if address.point is not None:
         raise UsageError(f"{text} is a point in a recording; give the recording alone: {address.record_id}")
-    with RecordReader(address.record_dir, live=True) as reader:
+    with lend(address.record_id) as reader:
         root = reader.metadata
     root.record_id = address.record_id  # a copied recording has its folder's name
-    return root.record_id, [root, *descendants(store, root.record_id)], []
+    return root.record_id, root.trace_id or "", [root, *descendants(store, root.record_id)], []
 
 
 def matching_traces(store: Store, text: str) -> list[str]:

@@ -79,7 +79,7 @@ def _cells(row: TraceRow) -> list[str]:
         amounts.age(amounts.seconds_since(metadata.start_time)),
         format_duration(metadata.total_duration) + ("+" if row.is_running else ""),
         f"{metadata.total_spans:,}",
-        amounts.tokens(metadata.total_tokens, more=row.tokens_unknown > 0),
+        amounts.tokens(metadata.total_tokens or (None if row.tokens_unknown else 0), more=row.tokens_unknown > 0),
         amounts.cost(metadata.total_cost_usd, more=row.unpriced > 0) if row.model_calls else "",
         str(metadata.error_count),
         show_text(row.tree.root.span.name, 80),
@@ -95,7 +95,7 @@ def _row_json(row: TraceRow) -> dict[str, Any]:
         "start_time": metadata.start_time,
         "duration_ns": metadata.total_duration,
         "spans": metadata.total_spans,
-        "tokens": metadata.total_tokens,
+        "tokens": metadata.total_tokens or (None if row.tokens_unknown else 0),
         "cost_usd": metadata.total_cost_usd,
         "errors": metadata.error_count,
         "running": row.is_running,
@@ -141,7 +141,8 @@ def show_trace(
 ) -> None:
     """Show a trace as a tree with bars on one axis of time.
 
-    What is on the critical path has full bars, what ran beside it light ones. A + marks what has not ended.
+    What is on the critical path has full bars, what ran beside it light ones. A + marks what has not ended,
+    or whose end is not known.
 
     \b
         unspool trace show last

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from unspool.cli.joined import answers_for, open_readers, together
 from unspool.cli.prices import Prices
 from unspool.cli.runs import Run, runs
-from unspool.errors import CorruptRecording
+from unspool.events import TraceID
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
+from unspool.trace.answered import by_trace
 from unspool.trace.from_recording import recorded_trace
-from unspool.trace.joining import join_outside
-from unspool.trace.own import hang_below_remote
-from unspool.trace.rates import price_spans
 from unspool.trace.spans import Span, instant_ms
 from unspool.trace.storage import SpanReader
 from unspool.trace.tree import SpanTree, build_span_tree
@@ -66,23 +66,29 @@ def trace_rows(store: Store, prices: Prices, limit: int) -> tuple[list[TraceRow]
         if limit and len(rows) >= limit:
             more = True
             break
-        row = _row(store, one, spans.read_trace(one.trace_id) if (store.traces / one.trace_id).is_dir() else [], prices)
+        extra = spans.read_trace(one.trace_id) if (store.traces / one.trace_id).is_dir() else []
+        row = _row(store, one, extra, prices, found)
         if row is not None:
             rows.append(row)
     return rows, more
 
 
-def _row(store: Store, found: _Found, extra: list[Span], prices: Prices) -> TraceRow | None:
+def _row(store: Store, found: _Found, extra: list[Span], prices: Prices, known: Collection[TraceID]) -> TraceRow | None:
+    """One trace of the list; None for a program that did nothing but answer requests of other traces of it."""
+    own = [one.record_id for run in found.runs for one in run.records]
+
+    def lend(record_id: str) -> RecordReader:
+        return RecordReader(store.records / record_id, live=True)
+
     with contextlib.ExitStack() as stack:
-        readers = []
-        for metadata in (one for run in found.runs for one in run.records):
-            with contextlib.suppress(CorruptRecording):
-                readers.append(stack.enter_context(RecordReader(store.records / metadata.record_id, live=True)))
-        recorded = recorded_trace(readers, prices=prices, now_ns=time.time_ns())
-    price_spans(extra, prices)
-    spans = join_outside(recorded.spans, extra)
-    if extra:
-        hang_below_remote(spans)
+        recorded = recorded_trace(open_readers(own, lend, stack), prices=prices, now_ns=time.time_ns())
+        parts = by_trace(recorded.spans, known)
+        if len(parts) > 1:
+            recorded.spans = parts.get(found.trace_id, [])
+            if all(span.kind == "agent" for span in recorded.spans) and not extra:
+                return None
+        answers = answers_for(store, found.trace_id, own, prices=prices, lend=lend, stack=stack)
+    spans = together(recorded, answers, extra, prices)
     tree = build_span_tree(spans, until_ns=recorded.until_ns)
     if tree is None:
         return None

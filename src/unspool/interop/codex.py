@@ -8,6 +8,7 @@ model call is a run of items that the model made, up to the next item it did not
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from msgspec import Struct
@@ -22,8 +23,14 @@ __all__ = ["read_codex"]
 
 _LINE_TYPES: Final = ("session_meta", "response_item", "turn_context", "event_msg", "compacted")
 _MISSING: Final = ("tool definitions", "times of requests")
-_OUTPUTS: Final = ("function_call_output", "custom_tool_call_output", "local_shell_call_output")
-_CALLS: Final = ("function_call", "custom_tool_call", "local_shell_call")
+_OUTPUTS: Final = ("function_call_output", "custom_tool_call_output", "local_shell_call_output", "tool_search_output")
+_CALLS: Final = ("function_call", "custom_tool_call", "local_shell_call", "tool_search_call")
+# In the conversation, and neither said by the model nor given by a tool.
+_OTHERS: Final = ("additional_tools", "agent_message", "compaction", "compaction_summary", "context_compaction")
+# How commands report themselves, above their output, since outputs are plain text: `Exit code: 1` of `shell`,
+# `Process exited with code 1` of `exec_command`.
+_EXIT_CODE: Final = re.compile(r"^(?:Exit code: |Process exited with code )(-?\d+)$", re.MULTILINE)
+_OUTPUT_BEGINS: Final = re.compile(r"^(?:Output:|Final output:)$", re.MULTILINE)
 
 
 class _Call(Struct):
@@ -38,6 +45,13 @@ class _Call(Struct):
     usage: Usage | None = None
 
 
+class _Outcome(Struct):
+    """What an event says of how a tool ended, before its output joins the conversation."""
+
+    err: str = ""
+    duration: int | None = None
+
+
 class _Reading:
     """The state of the conversation while the lines go by."""
 
@@ -46,6 +60,8 @@ class _Reading:
         self.calls: list[_Call] = []
         self.timeline: list[_Call | ToolUse] = []
         self.asked: dict[str, tuple[dict[str, Any], int | None]] = {}
+        self.ended: dict[str, _Outcome] = {}
+        self.unknown: set[str] = set()
         self.open: _Call | None = None
         self.settings: dict[str, Any] = {}
         self.meta: dict[str, Any] = {}
@@ -61,6 +77,9 @@ def read_codex(source: Source) -> list[Run]:
     for _, line in source.objects():
         kind, payload = as_text(line.get("type")), line.get("payload")
         at = epoch_ns(line.get("timestamp"))
+        if kind is not None and kind not in _LINE_TYPES and isinstance(payload, dict):
+            state.unknown.add(kind)  # of a later version
+            continue
         if kind not in _LINE_TYPES or not isinstance(payload, dict):
             # Older: the first line is the session, the others are items.
             if "id" in line and "timestamp" in line and not state.meta and kind is None:
@@ -85,7 +104,7 @@ def read_codex(source: Source) -> list[Run]:
 
 def _item(state: _Reading, item: dict[str, Any], at: int | None) -> None:
     kind = as_text(item.get("type")) or "message"
-    by_model = kind not in _OUTPUTS and (kind != "message" or item.get("role") == "assistant")
+    by_model = kind not in _OUTPUTS + _OTHERS and (kind != "message" or item.get("role") == "assistant")
     if kind in ("ghost_snapshot", "compaction_trigger"):
         return  # Codex's own book-keeping
     if by_model:
@@ -111,7 +130,9 @@ def _item(state: _Reading, item: dict[str, Any], at: int | None) -> None:
 def _ran(state: _Reading, item: dict[str, Any], at: int | None) -> None:
     asked, began = state.asked.pop(as_text(item.get("call_id")) or "", ({}, None))
     call = _tool_call(asked)
-    result, err = _outcome(item.get("output"))
+    result, err = _outcome(item.get("output", item.get("tools")))
+    known = state.ended.pop(call.id or "", _Outcome())
+    taken = max(at - began, 0) if at is not None and began is not None else None
     try:
         given = decode_json(call.arguments) if call.arguments else {}
     except ValueError:
@@ -120,17 +141,22 @@ def _ran(state: _Reading, item: dict[str, Any], at: int | None) -> None:
         ToolUse(
             name=call.name or "unknown",
             input=given,
-            result=None if err else result,
-            err=err,
+            result=None if err or known.err else result,
+            err=err or known.err,
             key=call.id,
             started_ns=began,
-            duration=max(at - began, 0) if at is not None and began is not None else None,
+            duration=taken if known.duration is None else known.duration,
         )
     )
 
 
 def _outcome(output: Any) -> tuple[Any, str]:
-    """What a tool gave, and how it failed: older versions wrap it in JSON with the exit code."""
+    """What a tool gave, and how it failed: commands say their exit code above their output, older versions in JSON."""
+    if isinstance(output, list):
+        texts = [as_text(as_object(item).get("text")) for item in output]
+        if not texts or not all(texts):
+            return output, ""  # with images
+        output = "\n".join(text for text in texts if text)
     if isinstance(output, dict):
         text = output.get("content", output)
         return text, "" if output.get("success") is not False else str(text)
@@ -142,12 +168,56 @@ def _outcome(output: Any) -> tuple[Any, str]:
         code = as_object(inner.get("metadata")).get("exit_code")
         if isinstance(code, int) and isinstance(text := inner.get("output"), str):
             return text, f"exit code {code}\n{text}".rstrip() if code else ""
+    if isinstance(output, str) and (begins := _OUTPUT_BEGINS.search(output)):
+        said = _EXIT_CODE.search(output, 0, begins.start())
+        if said and int(said[1]):
+            return output, f"exit code {said[1]}\n{output[begins.end() :].strip()}".rstrip()
     return output, ""
+
+
+def _tool_ended(state: _Reading, kind: str, payload: dict[str, Any]) -> None:
+    """An event that says how a tool went; which of them are kept differs between versions."""
+    took, outcome = as_object(payload.get("duration")), _Outcome()
+    if isinstance(seconds := took.get("secs"), int) and isinstance(rest := took.get("nanos"), int):
+        outcome.duration = max(seconds * 1_000_000_000 + rest, 0)
+    if kind == "mcp_tool_call_end":
+        result = as_object(payload.get("result"))  # a Rust `Result`
+        gave = as_object(result.get("Ok"))
+        if "Err" in result:
+            outcome.err = as_text(result["Err"]) or "error"
+        elif gave.get("isError", gave.get("is_error")) is True:
+            parts = (as_text(as_object(part).get("text")) for part in as_list(gave.get("content")))
+            outcome.err = "\n".join(part for part in parts if part) or "error"
+    elif kind == "exec_command_end" and isinstance(code := payload.get("exit_code"), int) and code:
+        text = as_text(payload.get("aggregated_output")) or as_text(payload.get("stderr")) or ""
+        outcome.err = f"exit code {code}\n{text}".rstrip()
+    elif kind == "patch_apply_end" and payload.get("success") is False:
+        outcome.err = as_text(payload.get("stderr")) or "the patch was not applied"
+    if isinstance(call_id := payload.get("call_id"), str):
+        state.ended[call_id] = outcome
+
+
+def _rolled_back(state: _Reading, turns: int) -> None:
+    """The user took back the last turns: what was said in them is in no later prompt."""
+    state.open = None
+    places = [at for at, item in enumerate(state.items) if _is_prompt(item)]
+    if turns and places:
+        del state.items[places[-min(turns, len(places))] :]
+
+
+def _is_prompt(item: dict[str, Any]) -> bool:
+    """Whether a person said it. Codex puts what it says itself on the user's behalf in tags."""
+    if item.get("role") != "user":
+        return False
+    texts = [as_text(as_object(part).get("text")) or "" for part in as_list(item.get("content"))]
+    return any(text.strip() and not text.lstrip().startswith("<") for text in texts)
 
 
 def _tool_call(item: dict[str, Any]) -> ToolCall:
     if item.get("type") == "local_shell_call":
         return ToolCall("local_shell", json.dumps(item.get("action")), as_text(item.get("call_id")))
+    if item.get("type") == "tool_search_call":
+        return ToolCall("tool_search", json.dumps(item.get("arguments")), as_text(item.get("call_id")))
     arguments = item.get("arguments", item.get("input"))
     text = arguments if isinstance(arguments, str) else json.dumps(arguments) if arguments is not None else ""
     return ToolCall(as_text(item.get("name")) or "", text, as_text(item.get("call_id")))
@@ -168,11 +238,16 @@ def _event(state: _Reading, payload: dict[str, Any], at: int | None) -> None:
                 input_tokens=as_count(last.get("input_tokens")),
                 output_tokens=as_count(last.get("output_tokens")),
                 cached_tokens=as_count(last.get("cached_input_tokens")),
+                cache_write_tokens=as_count(last.get("cache_write_input_tokens")),
                 reasoning_tokens=as_count(last.get("reasoning_output_tokens")),
                 raw=last,
             )
             if call is state.open:
                 state.open = None
+    elif kind in ("exec_command_end", "mcp_tool_call_end", "patch_apply_end"):
+        _tool_ended(state, kind, payload)
+    elif kind == "thread_rolled_back":
+        _rolled_back(state, as_count(payload.get("num_turns")) or 0)
     elif kind in ("error", "stream_error"):
         state.failure = as_text(payload.get("message")) or str(kind)
     elif kind == "turn_aborted":
@@ -203,6 +278,8 @@ def _process(state: _Reading, source: Source) -> Process:
         missing.append("system prompt")
     if any(call.usage is None for call in state.calls):
         missing.append("tokens of some calls")
+    if state.unknown:
+        missing.append(f"what lines of type {', '.join(sorted(state.unknown))} say")
     began = epoch_ns(meta.get("timestamp"))
     times = state.times + ([began] if began is not None else [])
     return Process(
@@ -247,10 +324,8 @@ def _model_call(call: _Call, system: str | None) -> ModelCall:
 
 def _intent(state: _Reading) -> str:
     for item in state.items:
-        if item.get("role") != "user":
-            continue
-        for part in as_list(item.get("content")):
-            text = as_text(as_object(part).get("text")) or ""
-            if text.strip() and not text.lstrip().startswith("<"):
-                return " ".join(text.split())[:200]
+        if _is_prompt(item):
+            texts = [as_text(as_object(part).get("text")) or "" for part in as_list(item.get("content"))]
+            said = next(text for text in texts if text.strip() and not text.lstrip().startswith("<"))
+            return " ".join(said.split())[:200]
     return ""

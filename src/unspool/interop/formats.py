@@ -44,7 +44,8 @@ def format_of(source: Source) -> str:
         ImportFault: none that is known; lists those that are.
     """
     if not source.data.strip():
-        raise ImportFault(f"{source.path}: the file is empty")
+        why = f"nothing in it can be read: {source.problems[0]}" if source.problems else "the file is empty"
+        raise ImportFault(f"{source.path}: {why}")
     with gc_paused():
         found = _text_format(source.data) if _is_text(source.data) else _binary_format(source.data)
     if found is None:

@@ -1,5 +1,8 @@
 """Langfuse exports: a trace with its observations, a list of observations, or one of them a line.
 
+Of its public API (`/traces/ID`, `/observations`, `/v2/observations`: camelCase) and of its exports to blob storage
+(`observations/`, `observations_v2/`: snake_case, JSON inside strings, times without a zone in UTC).
+
 One process for each trace; a generation is a model call, a tool a tool call, and every other observation a span that
 they hang under. Messages are what the generation's input holds, where that is a list of messages.
 """
@@ -22,6 +25,10 @@ TYPES: Final = frozenset(
     ("GENERATION", "SPAN", "EVENT", "TOOL", "AGENT", "CHAIN", "RETRIEVER", "EVALUATOR", "EMBEDDING", "GUARDRAIL")
 )
 _MODELS: Final = ("GENERATION", "EMBEDDING")
+_DETAILS: Final = (
+    *(("sessionId", "session_id"), ("userId", "user_id"), ("tags", "tags"), ("release", "release")),
+    *(("version", "version"), ("environment", "environment")),
+)
 
 
 def is_langfuse(value: Any) -> bool:
@@ -73,12 +80,17 @@ def _process(trace_id: str, trace: dict[str, Any], found: list[dict[str, Any]]) 
         missing.append("messages of some calls")
     if any(call.answer.usage is None for call in calls):
         missing.append("tokens of some calls")
-    name = as_text(trace.get("name")) or as_text(found[0].get("name")) or "trace"
-    details = {
-        key: trace[key]
-        for key in ("sessionId", "userId", "tags", "release", "version", "environment", "totalCost", "scores")
-        if trace.get(key)
-    }
+    # Newer exports have no traces: each observation names its own.
+    stated = [as_text(first_of(one, "traceName", "trace_name")) for one in found]
+    name = as_text(trace.get("name")) or next(filter(None, stated), None) or as_text(found[0].get("name")) or "trace"
+    details = {}
+    for key, snake in _DETAILS:
+        value = first_of(trace, key, snake) or next(
+            (said for one in found if (said := first_of(one, key, snake))), None
+        )
+        if value:
+            details[key] = value
+    details |= {key: trace[key] for key in ("totalCost", "scores") if trace.get(key)}
     return Process(
         key=trace_id,
         intent=" ".join(name.split())[:200],
@@ -105,8 +117,11 @@ def _item(one: dict[str, Any], spans: dict[str, str]) -> Item:
     if kind in _MODELS:
         call = _model_call(one, given, gave, err)
         call.started_ns, call.duration, call.span, call.parent_span = began, duration, own, above
+        waited = first_of(one, "timeToFirstToken", "time_to_first_token")  # in seconds
         if first is not None and began is not None:
             call.ttft = max(first - began, 0)
+        elif isinstance(waited, int | float) and 0 < waited < 86_400:
+            call.ttft = round(waited * 1e9)
         return call
     if kind == "TOOL":
         return ToolUse(name, given, None if err else gave, err, started_ns=began, duration=duration, span=own,
@@ -140,7 +155,7 @@ def _model_call(one: dict[str, Any], given: Any, gave: Any, err: str) -> ModelCa
     system, context = leading_system(context)
     answer = _answer(gave)
     answer.usage = _usage(one)
-    answer.model = as_text(one.get("model"))
+    answer.model = as_text(first_of(one, "model", "providedModelName", "provided_model_name"))
     if err:
         answer.error = ErrorData("error", err)
     params = as_object(_parsed(first_of(one, "modelParameters", "model_parameters")))

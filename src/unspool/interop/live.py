@@ -20,6 +20,7 @@ from unspool.interop.outgoing import contents_of, otlp_groups, own_carrier
 from unspool.interop.sender import Sender, SendFault
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
+from unspool.trace.answered import by_trace
 from unspool.trace.from_recording import RecordedTrace, recorded_trace
 from unspool.trace.rates import PriceList
 from unspool.trace.spans import Span, SpanStatus
@@ -102,7 +103,8 @@ class LiveExport:
                 with contextlib.suppress(CorruptRecording, StoreError):
                     readers.append(stack.enter_context(RecordReader(folder, live=True)))
             trace = recorded_trace(readers, prices=self._prices)
-            fresh = [span for span in trace.spans if span.span_id not in self._sent and (last or self._is_over(span))]
+            spans = [span for part in by_trace(trace.spans).values() for span in part]
+            fresh = [span for span in spans if span.span_id not in self._sent and (last or self._is_over(span))]
             self._send(trace, fresh, until)
 
     def _is_over(self, span: Span) -> bool:

@@ -9,14 +9,16 @@ Not kept: which spans travelled in one message together, and fields of a later v
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from msgspec import Struct
 
 from unspool.interop.conventions import meaning_of
 from unspool.recording.lines import encode_json, is_plain, to_wire
-from unspool.trace.names import ERROR_MESSAGE, hex_digest
+from unspool.trace.names import ERROR_MESSAGE, REMOTE, hex_digest
 from unspool.trace.spans import Span, SpanEvent, SpanStatus
+from unspool.tracecontext import parse_traceparent
 
 __all__ = [
     "OTLP",
@@ -25,6 +27,7 @@ __all__ = [
     "OtlpEvent",
     "OtlpSpan",
     "Received",
+    "carried_by",
     "carrier_of",
     "from_otlp",
     "refusal",
@@ -104,6 +107,37 @@ class Received(Struct):
     def count(self) -> int:
         """How many spans there are."""
         return sum(len(spans) for _, spans in self.groups)
+
+    def add(self, carried: Carried, spans: Iterable[OtlpSpan]) -> None:
+        """Take the spans that can be kept, and note why the others cannot."""
+        kept = []
+        for span in spans:
+            if why := refusal(span):
+                self.rejected += 1
+                self.problems.append(why)
+            else:
+                kept.append(span)
+        self.groups.append((carried, kept))
+
+
+def carried_by(
+    resource: Any, resource_schema: str, scope: Any, scope_schema: str, attributes: Callable[[Any], dict[str, Any]]
+) -> Carried:
+    """The resource and scope of one message, whose fields have the same names in both encodings.
+
+    Args:
+        attributes: reads those of the encoding.
+    """
+    return Carried(
+        attributes(resource.attributes),
+        resource.dropped_attributes_count,
+        resource_schema,
+        scope.name,
+        scope.version,
+        attributes(scope.attributes),
+        scope.dropped_attributes_count,
+        scope_schema,
+    )
 
 
 def refusal(span: OtlpSpan) -> str:
@@ -250,10 +284,13 @@ def _own(span: Span, attributes: dict[str, Any]) -> OtlpSpan:
     """A span of a recording, whose ids have 32 digits of which the last 16 are the W3C span id."""
     failed = span.status in (SpanStatus.ERROR, SpanStatus.TIMEOUT)
     message = attributes.get(ERROR_MESSAGE)
+    above = span.parent_span_id
+    if not above and (remote := parse_traceparent(attributes.get(REMOTE))) is not None:
+        above = remote.span_id if remote.trace_id == span.trace_id else ""  # begun by another tracer
     return OtlpSpan(
         trace_id=span.trace_id[-32:].rjust(32, "0"),
         span_id=span.span_id[-16:].rjust(16, "0"),
-        parent_span_id=span.parent_span_id[-16:].rjust(16, "0") if span.parent_span_id else "",
+        parent_span_id=above[-16:].rjust(16, "0") if above else "",
         name=span.name,
         kind=CLIENT if span.kind == "llm" else INTERNAL,
         start_ns=span.start_time_ns,

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct, field
 
-from unspool.interop.otlp import Carried, Link, OtlpEvent, OtlpSpan, Received, refusal
+from unspool.interop.otlp import Carried, Link, OtlpEvent, OtlpSpan, Received, carried_by
 from unspool.recording.lines import encode_json
 
 __all__ = ["read_json", "write_json"]
@@ -134,26 +134,8 @@ def read_json(data: bytes) -> Received:
         resource = resource_spans.resource or _Resource()
         for scope_spans in (*resource_spans.scope_spans, *resource_spans.older):
             scope = scope_spans.scope or _Scope()
-            carried = Carried(
-                _attributes(resource.attributes),
-                resource.dropped_attributes_count,
-                resource_spans.schema_url,
-                scope.name,
-                scope.version,
-                _attributes(scope.attributes),
-                scope.dropped_attributes_count,
-                scope_spans.schema_url,
-            )
-            spans = []
-            for wire in scope_spans.spans:
-                span = _span(wire)
-                why = refusal(span)
-                if why:
-                    received.rejected += 1
-                    received.problems.append(why)
-                else:
-                    spans.append(span)
-            received.groups.append((carried, spans))
+            carried = carried_by(resource, resource_spans.schema_url, scope, scope_spans.schema_url, _attributes)
+            received.add(carried, map(_span, scope_spans.spans))
     return received
 
 

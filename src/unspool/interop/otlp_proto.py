@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from unspool.interop.otlp import Carried, Link, OtlpEvent, OtlpSpan, Received, refusal
+from unspool.interop.otlp import Carried, Link, OtlpEvent, OtlpSpan, Received, carried_by
 from unspool.interop.sources import ImportFault
 
 __all__ = ["partial_success", "read_proto", "write_proto"]
@@ -35,29 +35,11 @@ def read_proto(data: bytes) -> Received:
         raise ValueError(f"not an OTLP trace message: {exc}") from exc
     received = Received([])
     for resource_spans in request.resource_spans:
-        resource = _attributes(resource_spans.resource.attributes)
+        resource = resource_spans.resource
         for scope_spans in resource_spans.scope_spans:
             scope = scope_spans.scope
-            carried = Carried(
-                resource,
-                resource_spans.resource.dropped_attributes_count,
-                resource_spans.schema_url,
-                scope.name,
-                scope.version,
-                _attributes(scope.attributes),
-                scope.dropped_attributes_count,
-                scope_spans.schema_url,
-            )
-            spans = []
-            for wire in scope_spans.spans:
-                span = _span(wire)
-                why = refusal(span)
-                if why:
-                    received.rejected += 1
-                    received.problems.append(why)
-                else:
-                    spans.append(span)
-            received.groups.append((carried, spans))
+            carried = carried_by(resource, resource_spans.schema_url, scope, scope_spans.schema_url, _attributes)
+            received.add(carried, map(_span, scope_spans.spans))
     return received
 
 

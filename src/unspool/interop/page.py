@@ -9,6 +9,7 @@ from typing import Any, Final
 from unspool.durations import format_duration
 from unspool.interop.otlp import OTLP
 from unspool.recording.lines import to_wire
+from unspool.text import escape_controls
 from unspool.trace.names import ERROR_MESSAGE, text_of
 from unspool.trace.spans import Span, SpanStatus, interval_of, is_failing
 from unspool.trace.tree import SpanNode, SpanTree
@@ -102,5 +103,4 @@ def _value(value: Any) -> str:
 
 
 def _safe(text: str) -> str:
-    kept = "".join(char if char >= " " or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return escape(kept.encode("utf-8", "replace").decode(), quote=True)
+    return escape(escape_controls(text, keep="\n\t"), quote=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from unspool import __version__
@@ -26,6 +26,9 @@ from unspool.store import Store, new_hex_id
 __all__ = ["interactions_of", "looks_like_cassette", "write_cassette"]
 
 _MISSING: Final = ["times", "agent"]
+_DEPTH_MAX: Final = 1000  # of collections in collections; a cassette has six levels
+_MARKS_MAX: Final = 5000  # openings of collections: fewer cannot overflow the stack
+_BYTES_MAX: Final = 20_000_000  # indentation alone nests by one level a column, so a deep file is a long one
 
 
 def interactions_of(source: Source) -> list[dict[str, Any]]:
@@ -48,6 +51,8 @@ def _yaml(source: Source) -> Any:
         raise ImportFault(f"{source.path} is YAML. Install what reads it: pip install 'unspool[vcr]'") from exc
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
+        if _may_be_deep(source.data) and _is_deep(yaml.parse(source.data, Loader=loader)):
+            raise ImportFault(f"{source.path}: nested more than {_DEPTH_MAX} deep, which no cassette is")
         return yaml.load(source.data, Loader=loader)
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         where = getattr(exc, "problem_mark", None)
@@ -55,6 +60,23 @@ def _yaml(source: Source) -> Any:
         raise ImportFault(
             f"{source.path}: not readable as YAML{place}: {getattr(exc, 'problem', None) or exc}"
         ) from exc
+
+
+def _may_be_deep(data: bytes) -> bool:
+    """Whether it has to be looked through first; most cassettes have not marks enough to be nested so deep."""
+    marks = sum(data.count(mark) for mark in (b"[", b"{", b"- ", b"? "))
+    return marks > _MARKS_MAX or len(data) > _BYTES_MAX
+
+
+def _is_deep(events: Iterable[Any]) -> bool:
+    """Whether a document is nested deeper than `_DEPTH_MAX`: the fast loader would overflow the C stack."""
+    depth = 0
+    for event in events:
+        name = type(event).__name__
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        if depth > _DEPTH_MAX:
+            return True
+    return False
 
 
 def write_cassette(source: Source, store: Store, origin: dict[str, Any]) -> list[WrittenProcess]:

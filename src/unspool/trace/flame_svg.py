@@ -8,6 +8,7 @@ from html import escape
 from typing import Final
 
 from unspool.durations import format_duration
+from unspool.text import escape_controls
 from unspool.trace.flame import FlameMeasure, Stacks
 
 __all__ = ["flame_svg"]
@@ -124,9 +125,9 @@ def _amount(value: int, by: FlameMeasure) -> str:
     return f"{value:,} tokens" if by == "tokens" else f"${value / 1_000_000:.4f}"
 
 
-# What no XML document may hold: controls, halves of surrogate pairs, two characters that are none.
-_NO_XML: Final = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
+# What no XML document may hold beside controls and halves of surrogate pairs: two characters that are none.
+_NO_XML: Final = re.compile("[\ufffe\uffff]")
 
 
 def _safe(text: str) -> str:
-    return escape(_NO_XML.sub("", text))
+    return escape(_NO_XML.sub("", escape_controls(text)))

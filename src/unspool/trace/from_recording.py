@@ -14,7 +14,6 @@ from typing import Any, Final
 from msgspec import Struct, field
 
 from unspool.events import (
-    LLMResponseData,
     RecordEvent,
     RecordEventType,
     RecordMetadata,
@@ -25,10 +24,10 @@ from unspool.events import (
 )
 from unspool.recording.reader import RecordReader
 from unspool.trace import names
-from unspool.trace.names import call_name, hex_digest, value_digest
+from unspool.trace.names import call_name, hex_digest, usage_attributes, value_digest
 from unspool.trace.own import SPAN, hang_below_remote, own_attributes, stated_attributes
 from unspool.trace.quiet import gc_paused
-from unspool.trace.rates import PriceList, rates_of
+from unspool.trace.rates import PriceList, cost_of
 from unspool.trace.spans import Span, SpanStatus, instant_ns
 from unspool.trace.starts import recorded_starts
 from unspool.tracecontext import format_traceparent
@@ -329,15 +328,7 @@ class _OneRecording:
                 self.process.calls[event.call] = span
         self._unpaired = None
         attributes = span.attributes
-        for key, count in (
-            (names.INPUT, data.request_tokens),
-            (names.OUTPUT, data.response_tokens),
-            (names.CACHED, data.cached_tokens),
-            (names.CACHE_WRITE, data.cache_write_tokens),
-            (names.REASONING, data.reasoning_tokens),
-        ):
-            if count is not None:
-                attributes[key] = count
+        attributes.update(usage_attributes(data))
         if data.model:
             attributes[names.MODEL] = data.model
         if data.finish_reason:
@@ -346,14 +337,7 @@ class _OneRecording:
             span.tokens_used = max(data.request_tokens or 0, 0) + max(data.response_tokens or 0, 0)
         if data.error is not None and span.status is SpanStatus.OK:
             self._fail(span, f"{data.error.type}: {data.error.message}".rstrip(": "), data.error.type)
-        span.cost_usd = self._cost(span, data)
-
-    def _cost(self, span: Span, data: LLMResponseData) -> float | None:
-        read, written = data.request_tokens, data.response_tokens
-        rates = None if self._prices is None or read is None else rates_of(span, self._prices, read)
-        if rates is None or read is None or written is None:
-            return None
-        return rates.cost(read, written, data.cached_tokens or 0, data.cache_write_tokens or 0)
+        span.cost_usd = None if self._prices is None else cost_of(span, self._prices)
 
     def _fail(self, span: Span, message: str, error_type: str = "") -> None:
         kind = error_type or message.partition(":")[0]

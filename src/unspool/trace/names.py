@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
+from unspool.events import LLMResponseData
 from unspool.recording.lines import encode_json
 from unspool.trace.spans import Span
 
-__all__ = ["call_name", "count_of", "hex_digest", "model_of", "text_of", "value_digest"]
+__all__ = ["call_name", "count_of", "hex_digest", "model_of", "text_of", "usage_attributes", "value_digest"]
 
 PROVIDER: Final = "gen_ai.provider.name"
 REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -45,6 +46,18 @@ def text_of(span: Span, name: str) -> str:
     """A text among the attributes; "" if there is none."""
     value = span.attributes.get(name)
     return value if isinstance(value, str) else ""
+
+
+def usage_attributes(data: LLMResponseData) -> dict[str, int]:
+    """The counts of an answer that are known."""
+    counts = {
+        INPUT: data.request_tokens,
+        OUTPUT: data.response_tokens,
+        CACHED: data.cached_tokens,
+        CACHE_WRITE: data.cache_write_tokens,
+        REASONING: data.reasoning_tokens,
+    }
+    return {name: count for name, count in counts.items() if count is not None}
 
 
 def model_of(span: Span) -> str:

@@ -21,7 +21,7 @@ from unspool.trace.names import (
 )
 from unspool.trace.spans import Span
 
-__all__ = ["PriceList", "Rates", "price_spans", "rates_of"]
+__all__ = ["PriceList", "Rates", "cost_of", "price_spans", "rates_of"]
 
 _NOT_SENT: Final = ("served", "edited")  # answers that came from a recording or from a person, and cost nothing
 
@@ -82,9 +82,14 @@ def rates_of(span: Span, prices: PriceList, input_tokens: int) -> Rates | None:
 def price_spans(spans: Iterable[Span], prices: PriceList) -> None:
     """Give a cost to model calls that came without one, where their counts and the prices are known, in place."""
     for span in spans:
-        if span.kind != "llm" or span.cost_usd is not None or not span.tokens_used:
-            continue
-        read, written = count_of(span, INPUT), count_of(span, OUTPUT)
-        rates = rates_of(span, prices, read) if read is not None else None
-        if rates is not None and read is not None and written is not None:
-            span.cost_usd = rates.cost(read, written, count_of(span, CACHED) or 0, count_of(span, CACHE_WRITE) or 0)
+        if span.kind == "llm" and span.cost_usd is None and span.tokens_used:
+            span.cost_usd = cost_of(span, prices)
+
+
+def cost_of(span: Span, prices: PriceList) -> float | None:
+    """What a model call cost by the counts among its attributes; None where they, or its price, are not known."""
+    read, written = count_of(span, INPUT), count_of(span, OUTPUT)
+    rates = rates_of(span, prices, read) if read is not None else None
+    if rates is None or read is None or written is None:
+        return None
+    return rates.cost(read, written, count_of(span, CACHED) or 0, count_of(span, CACHE_WRITE) or 0)

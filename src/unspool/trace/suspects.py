@@ -1,8 +1,9 @@
 """Which steps of a run that went wrong to look at first, from its structure alone: no model is asked.
 
 A step is suspect when much of what follows rests on it (its own words, names and numbers come back in later steps) and
-when it brought in things that nothing before it had shown, or was followed by trouble. This ranks; it does not judge:
-the figures of `python -m benchmarks whowhen` say how often the step that people blame is among the first few.
+when it brought in things that nothing before it had shown, when what it asked for gave a number of the last answer, or
+when it was followed by trouble. This ranks; it does not judge: the figures of `python -m benchmarks whowhen` say how
+often the step that people blame is among the first few.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ _TROUBLE: Final = re.compile(
 )
 _COMMON: Final = 4  # a word in more than one of so many steps says nothing about who used what
 _REST_ON: Final = 2  # terms taken over that make a step rest on an earlier one
+_SHOWN: Final = 3  # numbers in a reason
 
 
 class Turn(Struct):
@@ -72,6 +74,7 @@ def suspects(turns: Sequence[Turn]) -> list[Suspect]:
     masks = _heirs(rests)
     heirs = [mask.bit_count() for mask in masks]
     final = max((at for at, turn in enumerate(turns) if len(terms[at]) > 2 and not turn.given), default=count - 1)
+    asked_for = _numbers_asked_for(turns, terms[final], first, final) if turns else {}
     found = []
     for at, turn in enumerate(turns):
         if turn.given or not turn.text.strip():
@@ -90,6 +93,9 @@ def suspects(turns: Sequence[Turn]) -> list[Suspect]:
         if new:
             score += min(len(new) / 20, 0.5)
             reasons.append(f"{_counted(len(new))} it brought in later")
+        if at in asked_for:
+            score += 0.4
+            reasons.append(f"what it asked for gave the last answer its {', '.join(sorted(asked_for[at])[:_SHOWN])}")
         if in_trouble:
             score += 0.4
             reasons.append("trouble " + ("in it" if at in in_trouble else "right after it"))
@@ -105,6 +111,26 @@ def _counted(things: int) -> str:
 
 def _is_trouble(turn: Turn) -> bool:
     return turn.failed or _TROUBLE.search(turn.text) is not None
+
+
+def _numbers_asked_for(
+    turns: Sequence[Turn], words: frozenset[str], first: dict[str, int], final: int
+) -> dict[int, list[str]]:
+    """Numbers of the last answer that came into the run as a result, by the step that asked for it."""
+    sources: dict[int, list[str]] = {}
+    for word in words:
+        if first[word] < final and any(letter.isdigit() for letter in word) and turns[first[word]].given:
+            sources.setdefault(first[word], []).append(word)
+    found: dict[int, list[str]] = {}
+    asked: dict[str, int] = {}  # by tool: the step that asked for it last
+    step: int | None = None
+    for at, turn in enumerate(turns):
+        if not turn.given:
+            step = at
+            asked.update(dict.fromkeys(turn.asks, at))
+        elif at in sources and (source := asked.get(turn.speaker, step)) is not None:
+            found.setdefault(source, []).extend(sources[at])
+    return found
 
 
 def _heirs(rests: list[set[int]]) -> list[int]:

@@ -10,13 +10,16 @@ import pytest
 
 from unspool.interop.importing import import_paths
 from unspool.interop.otlp import to_otlp
+from unspool.interop.otlp_json import write_json
 from unspool.interop.otlp_proto import read_proto, write_proto
 from unspool.interop.outgoing import contents_of, otlp_groups
 from unspool.interop.page import html_page
 from unspool.interop.timelines import chrome_trace, perfetto_trace, speedscope_profile
 from unspool.interop.tracks import lay_out
+from unspool.store import Store
 from unspool.trace.from_recording import recorded_trace
 from unspool.trace.spans import Span, SpanEvent, SpanStatus
+from unspool.trace.storage import SpanReader
 from unspool.trace.tree import build_span_tree
 
 START = 1_700_000_000_000_000_000
@@ -238,3 +241,27 @@ def test_without_being_asked_no_message_leaves(data, store, read):
 def test_an_open_span_has_no_end():
     span = Span("a" * 32, "b" * 32, name="x", start_time_ns=START, status=SpanStatus.OPEN)
     assert (to_otlp(span)[0].end_ns, to_otlp(span)[0].status_code) == (0, 0)
+
+
+def test_an_agent_begun_by_another_tracer_leaves_below_its_span(tmp_path):
+    """As a root with an attribute its trace would fall apart at the receiver; and it comes back as it left."""
+    outer = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    agent = Span("ab" * 16, "e" * 32, name="agent", start_time_ns=START, end_time_ns=START + 9,
+                 attributes={"unspool.traceparent": outer})  # fmt: skip
+    inner = Span("ab" * 16, "f" * 32, "e" * 32, name="work", start_time_ns=START, end_time_ns=START + 5, kind="other")
+    store = Store(tmp_path / "store").ensure()
+    for write, name in ((write_proto, "spans.pb"), (write_json, "spans.json")):
+        path = tmp_path / name
+        path.write_bytes(write(otlp_groups([agent, inner], store)))
+        assert import_paths([path], store)[0].is_whole
+    back = {span.name: span for span in SpanReader(store.traces).read_trace("ab" * 16)}
+    assert (back["agent"].parent_span_id, back["agent"].span_id) == ("cd" * 8, "e" * 16)
+    assert back["work"].parent_span_id == "e" * 16
+    again = {span.name: span for _, spans in otlp_groups(back.values(), store) for span in spans}
+    first = {span.name: span for _, spans in otlp_groups([agent, inner], store) for span in spans}
+    assert again == first
+
+
+def test_a_remote_parent_in_another_trace_is_no_parent():
+    span = Span("ab" * 16, "e" * 32, name="x", attributes={"unspool.traceparent": f"00-{'12' * 16}-{'cd' * 8}-01"})
+    assert to_otlp(span)[0].parent_span_id == ""

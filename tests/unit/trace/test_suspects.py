@@ -38,3 +38,21 @@ def test_no_steps_and_empty_steps():
     assert suspects([]) == []
     assert suspects([Turn("a", "")]) == []
     assert [one.step for one in suspects([Turn("a", "one")])] == [0]
+
+
+def test_the_step_whose_result_is_the_answers_number_is_suspect():
+    """What is asked for decides what comes back: the tool cannot be blamed, who asked it for that can."""
+    turns = [
+        Turn("user", "how much do we owe?", given=True),
+        Turn("agent", "first the rate", asks=["rate"]),
+        Turn("rate", "1.25 as of 2018", given=True),
+        Turn("agent", "and the sum", asks=["sum"]),
+        Turn("other", "busy with something else"),
+        Turn("sum", "411.25", given=True),
+        Turn("agent", "altogether they are owed 411.25"),
+    ]
+    found = {one.step: one for one in suspects(turns)}
+    said = "what it asked for gave the last answer its 411.25"
+    assert [step for step, one in sorted(found.items()) if said in one.reasons] == [3]
+    plain = {one.step: one.score for one in suspects([*turns[:6], Turn("agent", "altogether they are owed that much")])}
+    assert found[3].score > plain[3]

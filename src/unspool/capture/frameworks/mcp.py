@@ -165,7 +165,7 @@ def _carrying(run: ToolRun | None, method: str, params: Any) -> Any:
     with guard:
         given = dict(params or {})
         meta = dict(given.get("_meta") or {})
-        text = run.process.traceparent(run.span)
+        text = run.process.traceparent(run.span, run.outer.asked)
         if text is not None and _TRACEPARENT not in meta:
             return {**given, "_meta": {**meta, _TRACEPARENT: text}}
     return params

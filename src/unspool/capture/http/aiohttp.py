@@ -76,6 +76,7 @@ def _middleware_with(
         if exchange is None:
             serve.permit(request.method, str(request.url))
             return await handler(request)
+        await exchange.wait_async()
         if (text := exchange.traceparent()) is not None:
             request.headers[TRACEPARENT] = text
         token = QUIET.set(True)

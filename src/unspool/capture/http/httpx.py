@@ -45,6 +45,7 @@ def install(module: Any, patch: Patch) -> None:
         if exchange is None:
             serve.permit(request.method, str(request.url))
             return send(self, request)
+        exchange.wait()
         transport, request = _met(module, exchange, request, served)
         upload = _watch_upload(request, exchange, sync_stream)
         carries = _carry(request, exchange)
@@ -74,6 +75,7 @@ def install(module: Any, patch: Patch) -> None:
         if exchange is None:
             serve.permit(request.method, str(request.url))
             return await asend(self, request)
+        await exchange.wait_async()
         transport, request = _met(module, exchange, request, served)
         upload = _watch_upload(request, exchange, async_stream)
         carries = _carry(request, exchange)

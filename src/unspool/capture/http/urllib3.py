@@ -63,6 +63,7 @@ def install(module: Any, patch: Patch) -> None:
         if exchange is None:
             serve.permit(method, _absolute(self, url))
             return original(self, conn, method, url, body, headers, *args, **kwargs)
+        exchange.wait()
         if (meeting := exchange.meeting) is not None:
             if meeting.answer is not None:
                 conn = _served_connection(self, conn, meeting, exchange)
@@ -102,7 +103,7 @@ def install(module: Any, patch: Patch) -> None:
 
 
 def _absolute(pool: Any, url: str) -> str:
-    if "://" in url:  # through a plain HTTP proxy
+    if not url.startswith("/"):  # whole, through a plain HTTP proxy
         return url
     default = 443 if pool.scheme == "https" else 80
     port = "" if pool.port in (None, default) else f":{pool.port}"
@@ -221,7 +222,7 @@ def _changed(pool: Any, meeting: serve.Meeting, url: str, body: Any, headers: An
     """A request with what an edit made of it."""
     if meeting.url is not None:
         parts = urlsplit(meeting.url)
-        url = meeting.url if "://" in url else urlunsplit(("", "", parts.path, parts.query, ""))
+        url = meeting.url if not url.startswith("/") else urlunsplit(("", "", parts.path, parts.query, ""))
     if meeting.body is not None:
         found = headers if headers is not None else pool.headers
         kept = {name: value for name, value in (found or {}).items() if _text(name).lower() not in _LENGTHS}
