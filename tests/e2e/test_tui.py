@@ -174,8 +174,16 @@ def test_without_colour_everything_is_still_said(recorded: None, terminal: Termi
     terminal.wait("[1 context]")
     terminal.type("e")
     terminal.wait(lambda screen: re.search("^►.*✗tool", screen, re.MULTILINE) is not None)
-    greys = re.findall(r"38;2;(\d+);(\d+);(\d+)", terminal.painted())
-    assert all(red == green == blue for red, green, blue in greys)
+    terminal.type("4", "T")
+    terminal.wait("NO_COLOR is set")
+    # Attributes such as reverse are no colours; 30 to 49 and 90 to 107 are.
+    sent = [
+        int(number)
+        for codes in re.findall("\x1b\\[([0-9;]*)m", terminal.painted())
+        for number in codes.split(";")
+        if number
+    ]
+    assert not [number for number in sent if number in (*range(30, 39), *range(40, 49), *range(90, 108))]
 
 
 def test_a_fork_is_edited_run_and_opened_beside_its_parent(recorded: None, terminal: Terminal) -> None:
@@ -186,13 +194,23 @@ def test_a_fork_is_edited_run_and_opened_beside_its_parent(recorded: None, termi
     terminal.type("-l", "replace Turn the other way.")
     terminal.type("Enter")
     terminal.wait(lambda screen: "--replace-last 'Turn the other way.' --run" in screen and "Changed:" in screen)
-    terminal.type("C-r")
-    terminal.wait("would run for real: look_up")
-    terminal.type("y", "Enter")
+    terminal.type("C-g")  # the call alone
     terminal.wait("Press any key to go back.")
     terminal.type("Space")
+    terminal.wait("--run")
+    terminal.type("-l", "run")
+    terminal.type("Enter")
+    terminal.wait("would run for real: look_up")
+    terminal.type("y", "Enter")
+    terminal.wait(lambda screen: "Press any key to go back." in screen.partition("Next: unspool diff")[2])
+    terminal.type("Space")
     terminal.wait("fork of 1-")
-    terminal.type("/")
+    terminal.wait(lambda screen: "[6 parent]" in screen and "here they part" in screen and "its parent 1-" in screen)
+    terminal.type("Tab", "End", "Enter")  # the last step of the fork has a counterpart: the parent opens at it
+    terminal.wait(lambda screen: "fork of" not in screen and "[1 context]" in screen)
+    terminal.type("q")
+    terminal.wait("fork of 1-")
+    terminal.type("Tab", "/")
     terminal.type("-l", "Turn the other way")
     terminal.type("Enter")
     terminal.type("q")

@@ -32,7 +32,8 @@ class Agent:
 
     Attributes:
         paused: its OS process is stopped by a signal.
-        tokens_minute, cost_minute: of the last minute; of its whole life once it has ended. None is unknown.
+        tokens_minute, cost_minute: of the last minute, or of its life so far if that is shorter. None is unknown, and
+            what one that has ended has.
         growth: how full its fullest conversation is, by its last call; with an unknown window only the tokens.
     """
 
@@ -51,7 +52,9 @@ class Agent:
 
     @property
     def state(self) -> str:
-        """`paused`, or what it says of itself."""
+        """`paused`, or what it says of itself; how it ended, unless it ended as it should."""
+        if self.metadata.status not in (RecordStatus.RECORDING, RecordStatus.COMPLETED):
+            return str(self.metadata.status)
         return "paused" if self.paused else self.activity.state
 
 
@@ -86,14 +89,12 @@ class AgentWatch(ActivityWatch):
         self._asked: dict[int | None, _Conversation] = {}
         self._lanes: dict[int | None, int | None] = {}  # of the calls that have no answer yet
         self._path = ""
-        self._spent: list[tuple[int, float, float | None]] = []  # when, tokens and cost of each answer
-        self._last = 0
+        self._spent: list[tuple[int, int, float]] = []  # when, tokens and cost of each answer
 
     def see(self, event: RecordEvent) -> None:
         """Take one event into account."""
         before = self.totals.cost
         super().see(event)
-        self._last = max(self._last, event.timestamp)
         path = event.syscall.args.get("path") if event.syscall is not None else None
         if isinstance(path, str) and path.startswith("/dev/llm/"):
             self._path = path
@@ -123,8 +124,7 @@ class AgentWatch(ActivityWatch):
         activity = self.look(age)
         metadata = self.reader.metadata
         is_running = metadata.status is RecordStatus.RECORDING
-        now_ns = int(age * 1e9) if age is not None and is_running else self._last
-        tokens, cost = self._rates(now_ns, activity, is_running=is_running)
+        tokens, cost = self._rates(int(age * 1e9), activity) if is_running and age is not None else (None, None)
         # Small calls aside, such as for a title, have conversations of their own: the fullest is what may overflow.
         talk = max(self._asked.values(), key=lambda one: one.used, default=_Conversation())
         window = window_of_path(talk.path) if talk.path else 0
@@ -133,16 +133,16 @@ class AgentWatch(ActivityWatch):
         paused = is_running and metadata.os_pid is not None and _is_stopped(metadata.os_pid)
         return Agent(metadata, activity, talk.model, paused, tokens, cost, growth)
 
-    def _rates(self, now_ns: int, activity: Activity, *, is_running: bool) -> tuple[float | None, float | None]:
+    def _rates(self, now_ns: int, activity: Activity) -> tuple[float | None, float | None]:
         """Tokens and US dollars a minute."""
-        since = max(now_ns - _RATE_S * 1_000_000_000, 0) if is_running else 0
-        first = bisect_left(self._spent, since, key=lambda item: item[0])
-        minutes = min(now_ns, _RATE_S * 1_000_000_000 if is_running else now_ns) / 60e9
-        if minutes <= 0 or not self._spent:
-            return (0.0, 0.0) if not self._spent else (None, None)
-        tokens = sum(item[1] for item in self._spent[first:]) / minutes
-        cost = None if activity.totals.cost is None else sum(item[2] or 0.0 for item in self._spent[first:]) / minutes
-        return (None if activity.totals.tokens is None else tokens), cost
+        if not self._spent:
+            return 0.0, 0.0
+        window_ns = _RATE_S * 1_000_000_000
+        minutes = max(min(now_ns, window_ns), 1_000_000_000) / 60e9
+        first = bisect_left(self._spent, max(now_ns - window_ns, 0), key=lambda item: item[0])
+        tokens = None if activity.totals.tokens is None else sum(item[1] for item in self._spent[first:]) / minutes
+        cost = None if activity.totals.cost is None else sum(item[2] for item in self._spent[first:]) / minutes
+        return tokens, cost
 
 
 class Agents:

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Final
+import asyncio
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
 from textual.events import Resize
-from textual.timer import Timer
 from textual.widgets import Static
 
-from unspool.cli.prices import prices_for
-from unspool.cli.subjects import subject_of
-from unspool.errors import Cancelled, UnspoolError
+from unspool.cli import amounts
+from unspool.errors import UnspoolError
 from unspool.recording.address import resolve
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 from unspool.text import show_text
-from unspool.tui import details, fill
-from unspool.tui.desk import Desk
-from unspool.tui.details import Shown
+from unspool.tui import fill
+from unspool.tui.beside import Counterpart, origin_of
 from unspool.tui.dialogs import Help
 from unspool.tui.eventlist import EventList
 from unspool.tui.fork import ForkScreen
 from unspool.tui.keys import DEBUGGER_KEYS, bindings
-from unspool.tui.pane import Pane, PaneLine
-from unspool.tui.spans import Place, SpanTable, span_lines, span_table
-from unspool.tui.views import View
-from unspool.tui.walking import WalkingScreen
-from unspool.tui.windows import window_of
+from unspool.tui.pane import Pane
+from unspool.tui.showing import PANES, ShowingScreen
+from unspool.tui.spans import Place
+from unspool.tui.views import View, warnings_held_back
 
 __all__ = ["Debugger", "DebuggerScreen", "run_debugger"]
 
 _WIDE: Final = 110  # columns from which on list and pane stand side by side
-_SETTLE_S: Final = 0.05  # the cursor rests so long before the pane is filled anew
+_OWN: Final = ("edited", "live")  # origins of what a fork did itself
+_INSPECTED_MAX: Final = 20_000  # events of which each is looked at for damage: more would hold up keys for seconds
 _LOOK_S: Final = 0.2  # between looks at a recording that grows
-_PANES: Final = ("context", "exchange", "diff", "tree", "fill")
 
 
 class Debugger(View):
@@ -52,11 +49,12 @@ class Debugger(View):
         super().__init__(DebuggerScreen(store, record_id, seq_num))
 
 
-class DebuggerScreen(WalkingScreen):
+class DebuggerScreen(ShowingScreen):
     """One recording.
 
     Args:
         seq_num: of the event to begin at.
+        pane: to begin with, one of `PANES`.
 
     Raises:
         CorruptRecording: it cannot be read.
@@ -78,15 +76,12 @@ class DebuggerScreen(WalkingScreen):
     """
     BINDINGS: ClassVar[list[BindingType]] = bindings(DEBUGGER_KEYS)
 
-    def __init__(self, store: Store, record_id: str, seq_num: int | None = None) -> None:
+    def __init__(self, store: Store, record_id: str, seq_num: int | None = None, *, pane: str = "context") -> None:
         super().__init__(store, record_id)
-        self._looking = Desk(self._reader.record_dir)
         self._start = seq_num
-        self._pane = "context"
-        self._settle: Timer | None = None
+        self._pane = pane
+        self._damaged = 0  # places of its files that cannot be read
         self._follows = self._is_live and seq_num is None
-        self._tree: tuple[int, SpanTable] | None = None  # and how many events there were then
-        self._drawn: tuple[Any, ...] = ()
 
     def compose(self) -> ComposeResult:
         """Title, list and pane, prompt, status."""
@@ -110,12 +105,25 @@ class DebuggerScreen(WalkingScreen):
         self.set_interval(_LOOK_S, self._look)
         self._say("")
         self._refill()
+        self.run_worker(self._inspect(), group="damage")
 
-    def on_unmount(self) -> None:
-        """Close the files."""
-        self._looking.close()
-        self._seeking.close()
-        self._reader.close()
+    async def _inspect(self) -> None:
+        """Say what of the recording cannot be read, once that is known."""
+        if self._reader.event_count > _INSPECTED_MAX:
+            return  # `unspool show` looks through it
+        folder = self._reader.record_dir
+
+        def look() -> int:
+            with RecordReader(folder, live=True) as reader:
+                return len(reader.damage)
+
+        try:
+            self._damaged = await asyncio.to_thread(look)
+        except (UnspoolError, OSError):
+            return  # what cannot be read any more says so in the pane
+        if self._damaged and self.is_mounted:
+            places = amounts.counted(self._damaged, "place")
+            self._say(f"{places} damaged, read around; list them with: unspool show {self._record_id}")
 
     # --- what is said ------------------------------------------------------------------------------------------------
 
@@ -124,11 +132,10 @@ class DebuggerScreen(WalkingScreen):
         metadata, count = self._reader.metadata, self._reader.event_count
         status = "● recording" if self._is_live else str(metadata.status)
         forked = f"  fork of {show_text(metadata.parent or '')}@{metadata.forked_at}" if metadata.forked_at else ""
-        title = f" {show_text(metadata.record_id)}  {status}{forked}  {show_text(metadata.intent, 80)}"
-        self.query_one("#title", Static).update(title)
-        # The pane in sight is marked without colour too.
-        names = [f"[{n} {name}]" if name == self._pane else f" {n} {name} " for n, name in enumerate(_PANES, 1)]
-        self.query_one("#tabs", Static).update("".join(names))
+        damaged = "  ! damaged" if self._damaged else ""
+        title = f" {show_text(metadata.record_id)}  {status}{damaged}{forked}  {show_text(metadata.intent, 80)}"
+        self._put("#title", title)
+        self._put_tabs()
         where = f" {self._events.cursor + 1 if count else 0}/{count}"
         if count:
             event = self._reader.events().bare(self._events.cursor)
@@ -136,62 +143,22 @@ class DebuggerScreen(WalkingScreen):
                 f" {name} {value}" for name in ("step", "call") if (value := getattr(event, name)) is not None
             )
         where += "  following" if self._follows and self._is_live else ""
-        self.query_one("#status", Static).update(f"{where}   {show_text(text, 200) or '? keys'}")
+        self._put("#status", f"{where}   {show_text(text, 200) or '? keys'}")
 
-    def _refill(self, *, keep: bool = False) -> None:
-        """Fill the pane for the event under the cursor, once the cursor rests."""
-        if self._settle is not None:
-            self._settle.stop()
-        self._settle = self.set_timer(_SETTLE_S, lambda: self._fill(keep))
+    def _put_tabs(self) -> None:
+        """The names of the panes, or only their numbers where there is no room; the one in sight is marked."""
+        metadata = self._reader.metadata
+        panes = PANES if origin_of(metadata) is not None else PANES[:-1]
+        names = [f"[{n} {name}]" if name == self._pane else f" {n} {name} " for n, name in enumerate(panes, 1)]
+        if len("".join(names)) > (self._text.size.width or self.app.size.width):
+            names = [name if name.startswith("[") else f" {name.split()[0]} " for name in names]
+        self._put("#tabs", "".join(names))
 
-    def _fill(self, keep: bool) -> None:
-        # The cursor may have moved on: whatever is being made for an older place is called off.
-        self.run_worker(self._load(keep), exclusive=True, group="pane")
-
-    async def _load(self, keep: bool) -> None:
-        seq, name, width = self._seq, self._pane, max(self._text.size.width - 1, 20)
-        if not seq:
-            self._text.show([PaneLine("No events yet.")])
-            return
-        drawn = (name, width, seq if name != "tree" else self._reader.event_count)
-        if drawn == self._drawn:
-            self._choose_span(seq)
-            return
-        try:
-            shown = await self._looking.ask(lambda reader, _stop: self._lines(reader, name, seq, width))
-        except Cancelled:
-            return
-        except (UnspoolError, OSError, IndexError) as exc:
-            shown = Shown([PaneLine(f"\x1b[91m{show_text(str(exc))}\x1b[0m")])
-        # A tree stays put while the cursor moves; so does anything of the same place.
-        self._text.show(shown.lines, top=shown.top, keep=keep or (drawn[0] == "tree" and self._drawn[:1] == ("tree",)))
-        self._drawn = drawn
-        self._choose_span(seq)
-
-    def _lines(self, reader: RecordReader, name: str, seq: int, width: int) -> Shown:
-        """In the thread of the desk."""
-        if name == "context":
-            return details.context_lines(reader, seq)
-        if name == "exchange":
-            return details.exchange_lines(reader, seq)
-        if name == "diff":
-            return details.diff_lines(reader, seq)
-        if name == "fill":
-            return fill.fill_lines(details.profile_at(reader, seq, window_of(reader, seq)), width)
-        if self._tree is None or self._tree[0] != reader.event_count:
-            with subject_of(self._store, self._root, prices_for(self._store), messages=False) as subject:
-                self._tree = reader.event_count, span_table(subject)
-        return span_lines(self._tree[1], width)
-
-    @property
-    def _root(self) -> str:
-        """The recording the tree begins at: all of the run, if its first process is there."""
-        root = self._reader.metadata.root
-        return root if root is not None and (self._store.records / root).is_dir() else self._record_id
-
-    def _choose_span(self, seq: int) -> None:
-        if self._pane == "tree" and not self._text.has_focus:
-            self._text.choose(Place(self._record_id, seq))
+    def _put(self, name: str, text: str) -> None:
+        """One of the lines around; what it says already is not drawn again, which matters over a slow line."""
+        line = self.query_one(name, Static)
+        if line.content != text:
+            line.update(text, layout=False)
 
     # --- following ---------------------------------------------------------------------------------------------------
 
@@ -220,6 +187,8 @@ class DebuggerScreen(WalkingScreen):
         target = message.target
         if isinstance(target, Place):
             self._open(target)
+        elif isinstance(target, Counterpart):
+            self._open_counterpart(target)
         elif isinstance(target, fill.Block):
             self.action_use()
 
@@ -230,9 +199,15 @@ class DebuggerScreen(WalkingScreen):
             return
         self._enter(place.record_id, place.seq_num)
 
-    def _enter(self, record_id: str, seq_num: int | None = None) -> None:
+    def _open_counterpart(self, found: Counterpart) -> None:
+        """The step of the parent, or the one of the fork where the parent has none."""
+        place = found.there or found.here
+        if place is not None:
+            self._open(place)
+
+    def _enter(self, record_id: str, seq_num: int | None = None, *, pane: str = "context") -> None:
         try:
-            screen = DebuggerScreen(self._store, record_id, seq_num)
+            screen = DebuggerScreen(self._store, record_id, seq_num, pane=pane)
         except UnspoolError as exc:
             self._say(str(exc))
             return
@@ -241,25 +216,10 @@ class DebuggerScreen(WalkingScreen):
     def on_resize(self, event: Resize) -> None:
         """Side by side where there is room."""
         self.set_class(event.size.width >= _WIDE, "-wide")
-        self._refill(keep=True)
+        self.call_after_refresh(self._put_tabs)
+        self._refill(keep=bool(self._drawn))
 
     # --- panes -------------------------------------------------------------------------------------------------------
-
-    def action_show(self, name: str) -> None:
-        """Another pane."""
-        self._pane = name
-        self._drawn = ()
-        self._say("")
-        self._fill(False)
-
-    def action_other(self) -> None:
-        """Between list and pane."""
-        self.set_focus(self._events if self._text.has_focus and not self.has_class("-zoomed") else self._text)
-
-    def action_zoom(self) -> None:
-        """The pane alone, or both."""
-        self.toggle_class("-zoomed")
-        self.set_focus(self._text if self.has_class("-zoomed") else self._events)
 
     def action_enter(self) -> None:
         """What the chosen line of the pane means, or the sub-agent that the event started."""
@@ -300,8 +260,17 @@ class DebuggerScreen(WalkingScreen):
             self.app.push_screen(ForkScreen(self._store, self._reader, self._seq), self._forked)
 
     def _forked(self, record_id: str | None) -> None:
+        """Open what came of a fork, beside its parent and where it left it."""
         if record_id:
-            self._enter(record_id)
+            self._enter(record_id, self._left_at(record_id), pane="parent")
+
+    def _left_at(self, record_id: str) -> int | None:
+        """The first event of a fork that was not served from its parent; None if there is none."""
+        try:
+            with RecordReader(self._store.records / record_id, live=True) as reader:
+                return next((event.seq_num for event in reader.bare_events() if event.origin in _OWN), None)
+        except (UnspoolError, OSError):
+            return None  # what is wrong with it is said when it is opened
 
     def action_help(self) -> None:
         """The key map."""
@@ -309,7 +278,7 @@ class DebuggerScreen(WalkingScreen):
 
     def action_theme(self) -> None:
         """Light or dark."""
-        self.switch_theme()
+        self._say(self.switch_theme())
 
     def action_leave(self) -> None:
         """Back to where this recording was opened from."""
@@ -326,4 +295,5 @@ def run_debugger(store: Store, record_id: str, seq_num: int | None = None) -> No
     Raises:
         CorruptRecording: it cannot be read.
     """
-    Debugger(store, record_id, seq_num).run()
+    with warnings_held_back():
+        Debugger(store, record_id, seq_num).run()

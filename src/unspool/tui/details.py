@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 
 from unspool.cli import amounts
 from unspool.cli.exchanges import exchange_of
 from unspool.cli.terminal import bold, dim
 from unspool.context import ContextData, CtxProfileResult, analyze_context
-from unspool.errors import NoSnapshot
+from unspool.errors import NoSnapshot, UnspoolError
 from unspool.events import Body, Context, HttpRequest, HttpResponse, LLMResponseData, RecordEvent
 from unspool.recording.reader import RecordReader
 from unspool.replay import ReplaySession
@@ -42,10 +43,11 @@ def context_lines(reader: RecordReader, seq_num: int) -> Shown:
     except NoSnapshot:
         return _said("No model call was made at or before this event, so there is no context yet.")
     context = reader.context_at(seq_num)
-    kept = (snapshot.context.kept or 0) if snapshot.context is not None else 0
+    kept = _kept(reader, snapshot, context)
     place = f"context of #{snapshot.seq_num:03d}" + (f", call {snapshot.call}" if snapshot.call is not None else "")
     if kept:
-        place += f": {kept} messages as in the call before, then {len(context.messages) - kept} new"
+        new = len(context.messages) - kept
+        place += f": {amounts.counted(kept, 'message')} as in the call before, then {new or 'none'} new"
     shown = Shown([PaneLine(dim(place, True))])
     titles = {_title(number, message.role, context) for number, message in enumerate(context.messages, 1)}
     first_new = _title(kept + 1, context.messages[kept].role, context) if kept < len(context.messages) else ""
@@ -57,6 +59,23 @@ def context_lines(reader: RecordReader, seq_num: int) -> Shown:
         is_title = line.startswith("\x1b[1m") and plain in titles
         shown.lines.append(PaneLine(f"\x1b[1;36m{plain}\x1b[0m" if is_title else line))
     return shown
+
+
+def _kept(reader: RecordReader, snapshot: RecordEvent, context: Context) -> int:
+    """How many messages are those of the call before.
+
+    Counted in messages as they are shown: `kept` of the snapshot counts those of the request, in which some providers
+    send the system prompt along.
+    """
+    data = snapshot.context
+    if data is None or data.prev is None or not data.kept:
+        return 0
+    try:
+        before = reader.context_at(data.prev).messages
+    except UnspoolError:  # it is damaged, or was taken out of the recording
+        return 0
+    pairs = zip(before, context.messages, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _title(number: int, role: str, context: Context) -> str:
@@ -135,7 +154,8 @@ def _message(reader: RecordReader, message: HttpRequest | HttpResponse | None, s
         return
     size = f" ({amounts.bytes_text(message.body.size)})" if message.body is not None and message.body.size else ""
     if isinstance(message, HttpRequest):
-        which, head = "request", f"request {show_text(f'{message.method} {message.url}')}"
+        sent = " ".join(filter(None, (message.method, message.url))) or "(method and address are missing)"
+        which, head = "request", f"request {show_text(sent)}"
     else:
         which, head = "response", f"response {message.status} {show_text(message.reason or '')}".rstrip()
     yield bold(head, True) + size

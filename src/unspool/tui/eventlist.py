@@ -53,12 +53,21 @@ class EventList(ScrollView, can_focus=True, inherit_bindings=False):
         super().__init__(id=id)
         self._reader = reader
         self._rows: dict[int, Row] = {}
+        self._was_laid_out = False
         self.cursor = 0
         self.marks: dict[int, str] = {}
 
     def on_mount(self) -> None:
         """Take the size of the recording."""
         self.grown()
+
+    def on_resize(self) -> None:
+        """The cursor stays in sight; where the list is laid out for the first time, in its middle."""
+        if not self._was_laid_out:
+            self._was_laid_out = self.size.height > 0
+            self.scroll_to(y=max(self.cursor - self.size.height // 2, 0), animate=False, force=True)
+        else:
+            self.scroll_to_region(Region(0, self.cursor, 1, 1), animate=False, force=True)
 
     def grown(self) -> None:
         """There are more events."""
@@ -72,14 +81,18 @@ class EventList(ScrollView, can_focus=True, inherit_bindings=False):
         """Put the cursor on a position, or on the nearest there is."""
         count = self._reader.event_count
         position = min(max(position, 0), max(count - 1, 0))
-        moved, self.cursor = position != self.cursor, position
+        before, self.cursor = self.cursor, position
         height = self.size.height
         if centre and not int(self.scroll_y) <= position < int(self.scroll_y) + height:
             self.scroll_to(y=max(position - height // 2, 0), animate=False, force=True)
         else:
             self.scroll_to_region(Region(0, position, 1, 1), animate=False, force=True)
-        self.refresh()
-        if moved:
+        if position != before:
+            # Scrolling draws all of it; a step within what is seen only two rows, which matters over a slow line.
+            top = int(self.scroll_y)
+            for row in (before, position):
+                if top <= row < top + height:
+                    self.refresh_line(row)
             self.post_message(self.Moved(position))
 
     # --- how it looks ------------------------------------------------------------------------------------------------

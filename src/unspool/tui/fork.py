@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final
 
 import click
@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from unspool.cli.fork_bench import make_workbench
 from unspool.errors import UnspoolError
 from unspool.recording.reader import RecordReader
-from unspool.replay import ReplaySession
+from unspool.replay import ForkContext, ReplaySession
 from unspool.replay.workbench import Workbench
 from unspool.store import Store
 from unspool.text import escape_controls, show_text
@@ -28,7 +28,11 @@ _HELP: Final = (
     "Type an edit, Enter makes it:  prompt TEXT · append ROLE TEXT · remove N · replace TEXT · tool CALL_ID TEXT · "
     "model NAME · set KEY VALUE · response TEXT · drop"
 )
-_KEYS: Final = "^E editor   ^S send the call   ^R run the program from here   PgUp/PgDn scroll   Esc back"
+_KEYS: Final = (
+    "^E editor   ^G send the call   ^R run the program from here   (or type editor, send, run)   PgDn   Esc back"
+)
+_SHOWN: Final = 200  # messages that are listed, the newest ones
+_PREVIEW: Final = 300  # characters of each
 
 
 class ForkScreen(ModalScreen[str]):
@@ -49,7 +53,8 @@ class ForkScreen(ModalScreen[str]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", priority=True),
         Binding("ctrl+e", "edit", priority=True),
-        Binding("ctrl+s", "send", priority=True),
+        # ^S too, for who is used to it; where a terminal does flow control it never arrives.
+        Binding("ctrl+g,ctrl+s", "send", priority=True),
         Binding("ctrl+r", "run", priority=True),
         Binding("pagedown", "scroll(10)", priority=True),
         Binding("pageup", "scroll(-10)", priority=True),
@@ -77,12 +82,14 @@ class ForkScreen(ModalScreen[str]):
         self.query_one(Input).focus()
 
     def _show_plan(self, error: str = "") -> None:
+        lines: list[PaneLine] = []
         try:
             found = self._bench.show(self._seq)
-            text = found[1] if found is not None else ReplaySession(self._reader).fork_at(self._seq).summary()
+            context = ReplaySession(self._reader).fork_at(self._seq)
+            text = found[1] if found is not None else context.summary()
+            lines = [*(PaneLine(line) for line in text.split("\n")), PaneLine(""), *_messages(context)]
         except UnspoolError as exc:
-            text, error = "", error or str(exc)
-        lines = [PaneLine(line) for line in text.split("\n")]
+            error = error or str(exc)
         if error:
             lines[:0] = [PaneLine(f"\x1b[91m{escape_controls(error)}\x1b[0m"), PaneLine("")]
         self.query_one(Pane).show(lines)
@@ -93,6 +100,10 @@ class ForkScreen(ModalScreen[str]):
         """Make an edit."""
         argument = event.value.strip()
         if not argument:
+            return
+        if argument in ("editor", "send", "run"):
+            self.query_one(Input).value = ""
+            {"editor": self.action_edit, "send": self.action_send, "run": self.action_run}[argument]()
             return
         try:
             self._bench.edit(self._seq, argument)
@@ -144,6 +155,23 @@ class ForkScreen(ModalScreen[str]):
         except SuspendNotSupported:
             self._show_plan("this terminal cannot leave the full screen; use the command that is shown")
             return None
+
+
+def _messages(context: ForkContext) -> Iterator[PaneLine]:
+    """The recorded context, a line a message: what edits can be aimed at, with the ids of tool calls."""
+    yield PaneLine(f"\x1b[1m{'─── as recorded ':─<60}\x1b[0m")
+    yield PaneLine(f"\x1b[36mprompt\x1b[0m  {show_text(context.system_prompt, _PREVIEW) or '(none)'}")
+    left = len(context.messages) - _SHOWN
+    if left > 0:
+        yield PaneLine(f"\x1b[90m… {left:,} older messages\x1b[0m")
+    for number, message in enumerate(context.messages[max(left, 0) :], max(left, 0) + 1):
+        name = f" {show_text(message.tool_name, 60)}" if message.tool_name else ""
+        call = f" [{show_text(message.tool_call_id, 80)}]" if message.tool_call_id else ""
+        said = show_text(message.content, _PREVIEW)
+        said += "".join(
+            f" → {show_text(one.name, 60)}({show_text(one.arguments, 100)})" for one in message.tool_calls or ()
+        )
+        yield PaneLine(f"\x1b[36m{number} {show_text(message.role, 20)}{name}{call}\x1b[0m  {said.strip()}")
 
 
 def command_option(argument: str) -> list[str]:

@@ -21,25 +21,25 @@ class Key(NamedTuple):
 
 Section = tuple[str, Sequence[Key]]
 
-_LOOK: Final[Section] = (
-    "Look",
-    (
-        Key("question_mark,f1", "?", "help", "this list"),
-        Key("T", "T", "theme", "light or dark"),
-        Key("q,ctrl+c", "q", "leave", "back; at the first recording: quit"),
-    ),
+# What the views have in common is written once, so that a key means the same in each of them.
+_MOVING: Final = (
+    Key("j,down", "j ↓", "move(1)", "next (in a text: a line down)"),
+    Key("k,up", "k ↑", "move(-1)", "previous (rr: reverse-next)"),
+    Key("ctrl+f,pagedown", "PgDn ^f", "page(1)", "a page on"),
+    Key("ctrl+b,pageup", "PgUp ^b", "page(-1)", "a page back"),
+    Key("g,home", "g Home", "first", "first"),
+    Key("G,end", "G End", "last", "last"),
+)
+_HELP: Final = (
+    Key("question_mark,f1", "?", "help", "this list"),
+    Key("T", "T", "theme", "light or dark"),
 )
 
 DEBUGGER_KEYS: Final[Sequence[Section]] = (
     (
         "Events",
         (
-            Key("j,down", "j ↓", "move(1)", "next event"),
-            Key("k,up", "k ↑", "move(-1)", "previous event (reverse-next)"),
-            Key("ctrl+f,pagedown", "PgDn ^f", "page(1)", "a page on"),
-            Key("ctrl+b,pageup", "PgUp ^b", "page(-1)", "a page back"),
-            Key("g,home", "g Home", "first", "first"),
-            Key("G,end", "G End", "last", "last"),
+            *_MOVING,
             Key("s,right_square_bracket", "s ]", "step(1)", "next step: the next model call"),
             Key("S,left_square_bracket", "S [", "step(-1)", "previous step (reverse-step)"),
             Key("e", "e", "error(1)", "next error"),
@@ -63,6 +63,7 @@ DEBUGGER_KEYS: Final[Sequence[Section]] = (
             Key("3", "3", "show('diff')", "difference to the model call before"),
             Key("4", "4", "show('tree')", "spans with time bars; Enter goes to one"),
             Key("5", "5", "show('fill')", "what fills the context, block by block"),
+            Key("6", "6", "show('parent')", "of a fork: its parent beside it; Enter goes to an event"),
             Key("tab", "Tab", "other", "between list and pane: keys above move there"),
             Key("enter", "Enter", "enter", "into a sub-agent, or to what a line means"),
             Key("z", "z", "zoom", "pane alone, or list and pane"),
@@ -76,19 +77,21 @@ DEBUGGER_KEYS: Final[Sequence[Section]] = (
             Key("y", "y", "address", "the address of this event for other commands"),
         ),
     ),
-    (_LOOK[0], (*_LOOK[1], Key("escape", "Esc", "cancel", "close the prompt, call off a search"))),
+    (
+        "Look",
+        (
+            *_HELP,
+            Key("escape", "Esc", "cancel", "close the prompt, call off a search"),
+            Key("q,ctrl+c", "q", "leave", "back to where this recording was opened from; at the first one: quit"),
+        ),
+    ),
 )
 
 TOP_KEYS: Final[Sequence[Section]] = (
     (
         "Agents",
         (
-            Key("j,down", "j ↓", "move(1)", "next"),
-            Key("k,up", "k ↑", "move(-1)", "previous"),
-            Key("ctrl+f,pagedown", "PgDn", "page(1)", "a page on"),
-            Key("ctrl+b,pageup", "PgUp", "page(-1)", "a page back"),
-            Key("g,home", "g Home", "first", "first"),
-            Key("G,end", "G End", "last", "last"),
+            *_MOVING,
             Key("enter,o", "Enter o", "open", "open in the debugger; q comes back"),
             Key("F", "F", "follow", "keep the newest agent chosen"),
             Key("s,greater_than_sign", "s >", "sort(1)", "sort by the next column"),
@@ -104,7 +107,14 @@ TOP_KEYS: Final[Sequence[Section]] = (
             Key("x", "x", "stop", "end the process (SIGTERM)"),
         ),
     ),
-    (_LOOK[0], (*_LOOK[1], Key("escape", "Esc", "cancel", "close the prompt"))),
+    (
+        "Look",
+        (
+            *_HELP,
+            Key("escape", "Esc", "cancel", "drop the filter"),
+            Key("q,ctrl+c", "q", "leave", "quit"),
+        ),
+    ),
 )
 
 

@@ -53,6 +53,7 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
         self._row_of: list[int] = []  # first row of each line
         self._targets: list[int] = []  # lines that lead somewhere
         self._at = 0  # place in `_targets`
+        self._top = 0  # the line it began with
         self._wrapped_to = 0
         self._texts: dict[int, Text] = {}
 
@@ -64,12 +65,15 @@ class Pane(ScrollView, can_focus=True, inherit_bindings=False):
         return self._lines
 
     def show(self, lines: Sequence[PaneLine], *, top: int = 0, keep: bool = False) -> None:
-        """Replace the lines.
+        """Replace the lines; the same lines again change nothing.
 
         Args:
             top: the line to begin with.
             keep: stay where it is scrolled to, and on the chosen target.
         """
+        if lines == self._lines and top == self._top:
+            return  # nothing is drawn again, nor scrolled back: neighbours often share a context
+        self._top = top
         chosen = self.target if keep else None
         self._lines = lines
         self._targets = [number for number, line in enumerate(lines) if line.target is not None]

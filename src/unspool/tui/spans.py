@@ -81,10 +81,11 @@ def span_table(subject: Subject) -> SpanTable:
                 place,
             )
         )
+    unknown = sum(node.span.kind == "llm" and node.span.tokens_used is None for node, _ in tree.walk())
     cost = f", {amounts.cost(metadata.total_cost_usd)}" if metadata.total_cost_usd is not None else ""
     head = (
         f"{amounts.counted(metadata.total_spans, 'span')}, {format_duration(metadata.total_duration)}, "
-        f"{amounts.tokens(metadata.total_tokens)} tokens{cost}, {amounts.counted(metadata.error_count, 'error')}"
+        f"{amounts.token_sum(metadata.total_tokens, unknown)}{cost}, {amounts.counted(metadata.error_count, 'error')}"
     )
     return SpanTable(rows, until - begin, head, more)
 
@@ -120,7 +121,7 @@ def _name(span: Span) -> str:
 
 
 def _amount(span: Span, lasted: int) -> str:
-    text = format_duration(lasted) + ("+" if span.status is SpanStatus.OPEN else "")
+    text = format_duration(lasted) + ("+" if span.status is SpanStatus.OPEN and not span.end_time_ns else "")
     return f"{text:>8}" + (f" {amounts.tokens(span.tokens_used):>6}" if span.kind == "llm" else " " * 7)
 
 

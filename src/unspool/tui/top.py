@@ -13,6 +13,7 @@ from textual.events import Key, Paste, Resize
 from textual.widgets import Static
 
 from unspool.cli import amounts
+from unspool.cli.table import clip
 from unspool.errors import UnspoolError
 from unspool.events import RecordMetadata
 from unspool.store import Store, boot_id, os_process_start
@@ -23,8 +24,8 @@ from unspool.tui.dialogs import Confirm, Help
 from unspool.tui.keys import TOP_KEYS, bindings
 from unspool.tui.pane import Pane, PaneLine
 from unspool.tui.prompt import Prompt
-from unspool.tui.topframe import SORTS, frame, in_order, matching, summary
-from unspool.tui.views import View, ViewScreen
+from unspool.tui.topframe import SORTS, described, frame, in_order, matching, summary
+from unspool.tui.views import View, ViewScreen, warnings_held_back
 
 __all__ = ["Top", "one_frame", "run_top"]
 
@@ -50,6 +51,7 @@ class TopScreen(ViewScreen):
     CSS = """
     TopScreen { layout: vertical; }
     #summary, #header, #note { height: 1; width: 1fr; }
+    #chosen { height: 2; width: 1fr; }
     #summary { text-style: bold; background: $panel; }
     #header { text-style: bold underline; }
     #note { background: $panel; }
@@ -70,10 +72,11 @@ class TopScreen(ViewScreen):
         self._looks = asyncio.Lock()
 
     def compose(self) -> ComposeResult:
-        """Summary, header, table, prompt, note."""
+        """Summary, header, table, what it does not hold of the chosen agent, prompt, note."""
         yield Static(id="summary", markup=False)
         yield Static(id="header", markup=False)
         yield Pane(id="agents", wraps=False)
+        yield Static(id="chosen", markup=False)
         yield self._prompt
         yield Static(id="note", markup=False)
 
@@ -122,13 +125,26 @@ class TopScreen(ViewScreen):
         if self._follows and rows:
             newest = max(rows, key=lambda row: row.agent.metadata.record_id.partition("-")[2])
             self._table.choose(newest.agent.metadata.record_id)
-        self.query_one("#header", Static).update(head)
-        self.query_one("#summary", Static).update(f" unspool top  {summary(self._rows)}")
+        self._put("#header", head)
+        self._put("#summary", f" unspool top  {summary(self._rows)}")
         parts = [f"sort: {self._sort}"]
         parts += [f"filter: {self._wanted}"] if self._wanted else []
         parts += ["running only"] if self._agents.running_only else []
         parts += ["following"] if self._follows else []
-        self.query_one("#note", Static).update(f" {show_text('  '.join(parts), 200)}   {self._note or '? keys'}")
+        self._put("#note", f" {show_text('  '.join(parts), 200)}   {self._note or '? keys'}")
+        self._describe()
+
+    def _describe(self) -> None:
+        """What the table has no room for, of the chosen agent."""
+        row, columns = self._chosen, max(self.size.width - 2, 10)
+        lines = described(row.agent) if row is not None else ()
+        self._put("#chosen", "\n".join(f" {clip(line, columns)}" for line in lines))
+
+    def _put(self, name: str, text: str) -> None:
+        """One of the lines around the table; what it says already is not drawn again."""
+        line = self.query_one(name, Static)
+        if line.content != text:
+            line.update(text, layout=False)
 
     def _say(self, text: str) -> None:
         self._note = show_text(text, 200)
@@ -153,19 +169,23 @@ class TopScreen(ViewScreen):
         """To a neighbour."""
         self._follows = False
         self._table.move(count)
+        self._describe()
 
     def action_page(self, count: int) -> None:
         """A page."""
         self._follows = False
         self._table.page(count)
+        self._describe()
 
     def action_first(self) -> None:
         """To the first."""
         self._table.end(last=False)
+        self._describe()
 
     def action_last(self) -> None:
         """To the last."""
         self._table.end(last=True)
+        self._describe()
 
     def action_open(self) -> None:
         """In the debugger."""
@@ -217,7 +237,7 @@ class TopScreen(ViewScreen):
 
     def action_theme(self) -> None:
         """Light or dark."""
-        self.switch_theme()
+        self._say(self.switch_theme())
 
     def action_leave(self) -> None:
         """Quit."""
@@ -311,4 +331,5 @@ def one_frame(store: Store, *, everything: bool, width: int | None, color: bool)
 
 def run_top(store: Store, *, everything: bool = False) -> Any:
     """Show the table in the terminal, until the person leaves."""
-    Top(store, everything=everything).run()
+    with warnings_held_back():
+        Top(store, everything=everything).run()

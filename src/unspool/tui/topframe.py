@@ -12,7 +12,7 @@ from unspool.text import show_text
 from unspool.tui.agents import Agent, Row
 from unspool.tui.fill import bar
 
-__all__ = ["SORTS", "frame", "in_order", "matching", "summary"]
+__all__ = ["SORTS", "described", "frame", "in_order", "matching", "summary"]
 
 _COLUMNS: Final = (
     Column("AGENT"),
@@ -75,12 +75,71 @@ def summary(rows: Sequence[Row]) -> str:
     errors = sum(agent.activity.totals.errors for agent in agents)
     tokens = sum(agent.tokens_minute or 0.0 for agent in running)
     cost = sum(agent.cost_minute or 0.0 for agent in running)
+    less_tokens = any(agent.activity.totals.tokens_unknown for agent in running)
+    less_cost = any(agent.activity.totals.cost_unknown for agent in running)
     parts = [
         f"{len(running)} running" + (f" ({paused} paused)" if paused else ""),
         f"{len(agents) - len(running)} ended",
     ]
-    parts += [f"{amounts.tokens(round(tokens))} tok/min", f"{amounts.cost(cost)}/min", amounts.counted(errors, "error")]
+    parts += [
+        f"{amounts.tokens(round(tokens), more=less_tokens)} tok/min",
+        f"{amounts.cost(cost, more=less_cost)}/min",
+        amounts.counted(errors, "error"),
+    ]
     return ", ".join(parts)
+
+
+def described(agent: Agent) -> tuple[str, str]:
+    """Two lines on one agent: what it came to and who it is; how full its context is and what it does."""
+    metadata, totals = agent.metadata, agent.activity.totals
+    age = amounts.age(amounts.seconds_since(metadata.start_time, metadata.end_time))
+    who = [
+        show_text(agent.model, 40),
+        f"{show_text(agent.state, 20)} {'for' if agent.is_running and not agent.paused else 'after'} {age}",
+        f"{amounts.tokens(totals.tokens, more=totals.tokens_unknown > 0)} tokens",
+        amounts.cost(totals.cost, more=totals.cost_unknown > 0),
+        show_text(metadata.record_id),
+        show_text(metadata.intent, 60),
+    ]
+    now = [_fullness(agent)]
+    if agent.is_running:
+        tokens, cost = _per_minute(agent)
+        now += [f"{tokens} tok/min", f"{cost}/min"]
+        doing = [
+            show_text(one.what, 60) + (f" {amounts.age(one.since_s)}" if one.since_s is not None else "")
+            for one in agent.activity.doing
+        ]
+        now.append(f"doing: {', '.join(doing) or 'nothing that is recorded'}")
+    return " · ".join(filter(None, who)), " · ".join(now)
+
+
+def _fullness(agent: Agent) -> str:
+    growth = agent.growth
+    if not growth.tokens_used:
+        return "context: no model call has been answered"
+    used = f"context {amounts.tokens(growth.tokens_used)} tokens"
+    if not growth.context_budget:
+        return f"{used}, the model's window is unknown"
+    used = f"{used} of {amounts.tokens(growth.context_budget)}"
+    if not agent.is_running:
+        return used
+    if not growth.est_remaining:
+        return f"{used}, no forecast{f': {show_text(growth.note, 80)}' if growth.note else ''}"
+    left = f"full in about {_steps(growth.est_remaining)} steps"
+    left += f" ({_steps(growth.est_low)} to {_steps(growth.est_high)})"
+    return f"{used}, {left}" + (f", {amounts.age(growth.est_remaining_ms / 1000)}" if growth.est_remaining_ms else "")
+
+
+def _per_minute(agent: Agent) -> tuple[str, str]:
+    """Tokens and cost; `-` for one that has ended."""
+    if not agent.is_running:
+        return "-", "-"
+    totals = agent.activity.totals
+    tokens = None if agent.tokens_minute is None else round(agent.tokens_minute)
+    return (
+        amounts.tokens(tokens, more=totals.tokens_unknown > 0),
+        amounts.cost(agent.cost_minute, more=totals.cost_unknown > 0),
+    )
 
 
 def frame(rows: Sequence[Row], width: int | None, *, color: bool = False) -> str:
@@ -97,15 +156,14 @@ def _cells(row: Row) -> list[str]:
     unknown = totals.tokens_unknown > 0
     return [
         f"{branch}{metadata.pid}",
-        show_text(agent.state, 10),
+        show_text(agent.state, 12),
         amounts.age(amounts.seconds_since(metadata.start_time, metadata.end_time)),
         show_text(agent.model, 40),
         str(totals.steps),
         _doing(agent),
         _context(agent),
         _forecast(agent),
-        amounts.tokens(None if agent.tokens_minute is None else round(agent.tokens_minute)),
-        amounts.cost(agent.cost_minute),
+        *_per_minute(agent),
         amounts.tokens(totals.tokens, more=unknown),
         amounts.cost(totals.cost, more=totals.cost_unknown > 0),
         str(totals.errors),

@@ -70,7 +70,12 @@ class WalkingScreen(ViewScreen):
     @property
     def _moving(self) -> EventList | Pane:
         """What the moving keys move."""
-        return self._text if self._text.has_focus or self.has_class("-zoomed") else self._events
+        return self._text if self._reads or self.has_class("-zoomed") else self._events
+
+    @property
+    def _reads(self) -> bool:
+        """Whether the pane has the focus. The widget itself learns of that only with a later message."""
+        return self.focused is self._text
 
     # --- moving ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from unspool.events import (
@@ -24,9 +26,13 @@ MS = 1_000_000
 class Run:
     """Writes the events of one agent, a millisecond apart."""
 
-    def __init__(self, store: Store, pid: int = 1, intent: str = "a run") -> None:
-        self.recorder = Recorder(store.ensure().records, pid, intent)
+    def __init__(
+        self, store: Store, pid: int = 1, intent: str = "a run", *, fields: dict[str, object] | None = None
+    ) -> None:
+        self.recorder = Recorder(store.ensure().records, pid, intent, fields=fields)
         self.pid = pid
+        self.origin: str | None = None
+        self.at_ns: int | None = None  # of the events to come; None: a millisecond after the one before
         self.calls = 0
         self.messages = [CtxMessage("system", "be brief")]
 
@@ -36,7 +42,9 @@ class Run:
 
     def _write(self, kind: RecordEventType, **payload: object) -> None:
         number = self.recorder.metadata.event_count + 1
-        self.recorder.write_event(RecordEvent(kind, 0, number * MS, self.pid, **payload))  # type: ignore[arg-type]
+        at = number * MS if self.at_ns is None else self.at_ns
+        payload.setdefault("origin", self.origin)
+        self.recorder.write_event(RecordEvent(kind, 0, at, self.pid, **payload))  # type: ignore[arg-type]
 
     def state(self, before: str, after: str) -> None:
         self._write(RecordEventType.STATE_CHANGE, state=StateChangeData(before, after, ""))
@@ -109,6 +117,43 @@ def hostile(store: Store) -> Run:
     run.answer(nasty, error=nasty)
     run.close()
     return run
+
+
+def pictured(store: Store) -> tuple[str, str]:
+    """A run and a fork of it that are the same each time they are made: ids, times and all; gives both ids."""
+    begun = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    names = ("1-20260102T030405-aaaa", "2-20260102T030505-bbbb")
+    fork = {"parent": names[0], "forked_at": 6}
+    for number, (name, rest) in enumerate(zip(names, ({}, fork), strict=True)):
+        start = begun + timedelta(minutes=number)
+        fields = {"start_time": start, "end_time": start + timedelta(milliseconds=40), **rest}
+        run = Run(store, number + 1, "convert the invoice to dollars", fields=fields)
+        run.origin = "served" if number else None
+        run.state("created", "running")
+        run.ask("The invoice is over 249.00 EUR. What is that in USD?")
+        run.answer("I look the rate up.", calls=[ToolCall("rate", '{"pair": "EUR/USD"}', "c1")], tokens=412)
+        run.tool("rate", {"pair": "EUR/USD"}, None, err="TimeoutError: rates.example: no answer within 2 s")
+        run.origin = "live" if number else None
+        found = {"pair": "EUR/USD", "rate": (1.25, 1.08)[number], "as_of": ("2018-02-01", "2026-01-02")[number]}
+        run.tool("rate", {"pair": "EUR/USD"}, found)
+        result = json.dumps(found)
+        run.messages = [*run.messages, CtxMessage("tool", result, tool_call_id="c1", tool_name="rate")]
+        run.ask("And rounded to cents?")
+        run.answer(("311.25 USD, at the rate of 2018-02-01", "268.92 USD, at the rate of today")[number], tokens=498)
+        if not number:
+            run.ask("Thank you.")
+            run.answer("", error="429 Too Many Requests")
+        run.state("running", "dead")
+        run.close()
+        renamed(store, run.record_id, name)
+    return names
+
+
+def renamed(store: Store, record_id: str, name: str) -> None:
+    """Give a recording another id."""
+    path = store.records / record_id / "metadata.json"
+    path.write_text(path.read_text().replace(record_id, name))
+    (store.records / record_id).rename(store.records / name)
 
 
 def path_of(folder: Path) -> Store:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Static
-from tui_made import Run, hostile, path_of, small
+from tui_made import Run, hostile, path_of, pictured, small
 
+from unspool.events import ContextSnapshotData, CtxMessage, RecordEventType
 from unspool.store import Store
 from unspool.tui import eventlist
 from unspool.tui.debugger import Debugger, DebuggerScreen
@@ -19,6 +22,7 @@ from unspool.tui.dialogs import Help
 from unspool.tui.eventlist import EventList
 from unspool.tui.fork import ForkScreen
 from unspool.tui.pane import Pane
+from unspool.tui.views import warnings_held_back
 
 WIDE = (160, 48)
 NARROW = (80, 24)
@@ -70,9 +74,16 @@ class Driver:
         return "\n".join("".join(segment.text for segment in strip) for strip in strips)
 
 
+@dataclass
+class Named:
+    """A recording by its id."""
+
+    record_id: str
+
+
 def drive(
     store: Store,
-    run: Run,
+    run: Run | Named,
     steps: Callable[[Driver], Awaitable[None]],
     *,
     seq: int | None = None,
@@ -280,7 +291,7 @@ def test_hostile_text_reaches_no_pane_as_control(store: Store) -> None:
         for seq in (1, 2, 5, 8):
             await d.press("colon")
             await d.type(str(seq))
-            for key in ("1", "2", "3", "4", "5", "f"):
+            for key in ("1", "2", "3", "4", "5", "6", "f"):
                 await d.press(key)
                 drawn = d.drawn()
                 assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", drawn), (seq, key)
@@ -362,7 +373,7 @@ def test_an_empty_recording_opens(store: Store) -> None:
     async def steps(d: Driver) -> None:
         for key in ("j", "s", "e", "1", "2", "3", "4", "5", "u", "f", "enter", "G"):
             await d.press(key)
-        assert "No events yet" in d.pane
+        assert "No events: nothing was recorded" in d.pane
 
     drive(store, run, steps)
 
@@ -370,13 +381,132 @@ def test_an_empty_recording_opens(store: Store) -> None:
 @pytest.mark.parametrize("ground", ["15;0", "0;15"])
 def test_themes_follow_the_terminal_and_a_key(store: Store, monkeypatch: pytest.MonkeyPatch, ground: str) -> None:
     monkeypatch.setenv("COLORFGBG", ground)
-    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.delenv("NO_COLOR", raising=False)
 
     async def steps(d: Driver) -> None:
         first = d.app.theme
         assert ("light" in first) == ground.endswith("15")
         await d.press("T")
         assert d.app.theme != first
-        assert "►" in d.drawn()  # the cursor is seen without colour
 
     drive(store, small(store), steps)
+
+
+def test_without_colour_the_cursor_is_seen_and_there_is_no_theme_to_switch(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    async def steps(d: Driver) -> None:
+        before = d.app.theme
+        await d.press("T")
+        assert (d.app.theme, "NO_COLOR is set" in d.status) == (before, True)
+        assert "►" in d.drawn()
+
+    drive(store, small(store), steps)
+
+
+def test_what_is_new_in_a_call_is_counted_in_the_messages_that_are_shown(store: Store) -> None:
+    # The request held the system prompt too, so that its count of shared messages is one more.
+    run = Run(store)
+    run.messages = []
+    prev = None
+    for turn in range(2):
+        run.messages = [*run.messages, CtxMessage("user", f"turn {turn}")]
+        data = ContextSnapshotData(
+            messages=list(run.messages), system_prompt="be brief", model="gpt-4o", provider="openai", prev=prev
+        )
+        data.kept = 2 if turn else None
+        run.calls = turn + 1
+        run._write(RecordEventType.CONTEXT_SNAPSHOT, context=data, call=turn + 1, step=turn + 1)
+        prev = 1
+    run.close()
+
+    async def steps(d: Driver) -> None:
+        assert "1 message as in the call before, then 1 new" in d.pane
+        new = d.pane.partition("new in this call")[2]
+        assert "turn 1" in new
+        assert "turn 0" not in new
+
+    drive(store, run, steps, seq=2)
+
+
+def test_a_fork_stands_beside_its_parent_and_leads_there(store: Store) -> None:
+    parent, fork = pictured(store)
+
+    async def steps(d: Driver) -> None:
+        await d.press("6")
+        before, _, after = d.pane.partition("here they part")
+        assert before.count("\n= #") == 2
+        assert after.count("\n~ #") == 2
+        assert "\n- " in after  # what only the parent did
+        await d.press("tab", "G", "enter")
+        title = str(d.screen.query_one("#title", Static).content)
+        assert (parent in title, "fork of" in title, d.cursor) == (True, False, 10)
+        await d.press("q")
+        assert fork in str(d.screen.query_one("#title", Static).content)
+
+    async def no_fork(d: Driver) -> None:
+        await d.press("6")
+        assert "no fork" in d.pane
+        assert "6 parent" not in d.drawn()
+
+    drive(store, Named(fork), steps, seq=7)
+    drive(store, Named(parent), no_fork)
+
+
+def test_a_parent_that_was_removed_or_is_no_name_is_said(store: Store) -> None:
+    _, fork = pictured(store)
+    path = store.records / fork / "metadata.json"
+    whole = path.read_text()
+    for parent in ("1-20990102T030405-gone", "../records/1-20260102T030405-aaaa"):
+        path.write_text(whole.replace("1-20260102T030405-aaaa", parent))
+
+        async def steps(d: Driver) -> None:
+            await d.press("6")
+            assert "not found" in d.pane
+
+        drive(store, Named(fork), steps)
+
+
+def test_damage_is_said_and_nothing_is_written_over_the_screen(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    run = small(store)
+    events = store.records / run.record_id / "events.jsonl"
+    lines = events.read_bytes().splitlines(keepends=True)
+    events.write_bytes(b"".join([*lines[:4], b"\xff no event\n", *lines[5:]]))
+
+    async def steps(d: Driver) -> None:
+        assert "! damaged" in str(d.screen.query_one("#title", Static).content)
+        assert "damaged, read around" in d.status
+
+    with warnings_held_back():
+        drive(store, run, steps)
+    assert "not an event" not in capfd.readouterr().err
+
+
+def test_keys_that_come_in_a_bunch_go_where_the_one_before_sent_them(store: Store) -> None:
+    async def steps(d: Driver) -> None:
+        before = d.cursor
+        for key, character in (("tab", "\t"), ("j", "j"), ("j", "j")):
+            d.app.post_message(Key(key, character))
+        await d.settle()
+        assert d.cursor == before  # they scrolled the pane
+
+    drive(store, small(store), steps, seq=4)
+
+
+def test_the_same_context_is_not_scrolled_back_by_a_step_within_its_call(store: Store) -> None:
+    run = Run(store)
+    run.ask("\n".join(f"line {number}" for number in range(100)))
+    run.answer("yes")
+    run.close()
+
+    async def steps(d: Driver) -> None:
+        await d.press("tab", "pagedown", "tab")
+        pane = d.screen.query_one("#pane", Pane)
+        at = pane.scroll_y
+        assert at > 0
+        await d.press("j")
+        assert pane.scroll_y == at
+
+    drive(store, run, steps)

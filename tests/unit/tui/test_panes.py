@@ -15,6 +15,7 @@ from tui_made import Run, path_of, small
 from unspool.context import BlockVerdict
 from unspool.errors import Cancelled
 from unspool.recording.reader import RecordReader
+from unspool.tui import views
 from unspool.tui.fill import bar, strip
 from unspool.tui.fork import command_option
 from unspool.tui.keys import DEBUGGER_KEYS, TOP_KEYS
@@ -98,3 +99,24 @@ def test_an_edit_has_an_option_of_fork(argument: str, options: list[str]) -> Non
 def test_no_key_means_two_things(sections: object) -> None:
     names = [name for _, keys in sections for key in keys for name in key.keys.split(",")]  # type: ignore[attr-defined]
     assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("dark", [True, False])
+def test_every_colour_of_a_text_can_be_read_on_its_ground(dark: bool) -> None:
+    palette = views._ON_DARK if dark else views._ON_LIGHT
+    ground = _luminance(palette.background_color)
+    # Black and white of a palette are for grounds; no text of ours is in them.
+    for number in (*range(1, 7), *range(8, 15)):
+        ratio = _contrast(ground, _luminance(palette.ansi_colors[number]))
+        assert ratio >= 4.5, (number, ratio)
+
+
+def _luminance(color: tuple[int, ...]) -> float:
+    """Relative luminance as WCAG 2.2 defines it."""
+    parts = [part / 255 for part in color]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: float, other: float) -> float:
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
