@@ -6,10 +6,12 @@ import importlib
 import sys
 
 NAMES = (
-    *("write_event", "loop", "open_million", "startup", "blame", "whowhen", "growth", "temperature"),
+    *("write_event", "loop", "open_million", "startup", "catalog", "blame", "whowhen", "growth", "temperature"),
     *("tokens", "profile_speed"),
     *("context_diff", "diff_runs", "rerun"),
     *("otlp_import", "otlp_endpoint"),
+    "web",
+    "tui",
 )
 
 

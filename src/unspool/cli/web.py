@@ -44,17 +44,32 @@ def page_module(name: str) -> ModuleType:
     help="The secret in the address, 16 characters or more.  [default: a new one each time]",
 )  # fmt: skip
 @click.option("--insecure", is_flag=True, help="Ask for no token: whoever reaches the address reads the recordings.")
+@click.option("--read-only", is_flag=True, help="Only show: start no forks.")
+@click.option(
+    "--allow-fork", is_flag=True,
+    help="Start forks, which run programs, though other machines may reach the page or no token is asked for.",
+)  # fmt: skip
 @click.option("--open", "open_it", is_flag=True, help="Open it in the browser.")
 @prices_option
 @store_option
 def web(
-    host: str, port: int, token: str | None, *, insecure: bool, open_it: bool, prices: str | None, store: str | None
+    host: str,
+    port: int,
+    token: str | None,
+    *,
+    insecure: bool,
+    read_only: bool,
+    allow_fork: bool,
+    open_it: bool,
+    prices: str | None,
+    store: str | None,
 ) -> None:
     """Look at recordings in a browser.
 
     Runs with search, the timeline of a run, every step with its messages and exact bytes, contexts, blame, two runs
-    side by side; runs that go on are followed. Prints the address to open, with a token in it, and serves until Ctrl-C.
-    Pages only show: nothing is changed, and nothing is fetched from anywhere.
+    side by side; runs that go on are followed. From any step a fork can be tried, run and watched, with the keys of
+    this environment. Prints the address to open, with a token in it, and serves until Ctrl-C, which stops forks that
+    run. Nothing else is changed, and nothing is fetched from anywhere.
 
     \b
         unspool web
@@ -70,4 +85,15 @@ def web(
         if open_it:
             click.launch(address)
 
-    serve(place, prices_for(place, prices), host=host, port=port, token=token, insecure=insecure, started=started)
+    serve(
+        place,
+        prices_for(place, prices),
+        host=host,
+        port=port,
+        token=token,
+        insecure=insecure,
+        started=started,
+        read_only=read_only,
+        allow_fork=allow_fork,
+        prices_file=prices,
+    )

@@ -153,7 +153,7 @@ def calculate(expression: str) -> str:
 @tool
 def track_parcel(tracking: str) -> str:
     """Ask the carrier where a parcel is. Slow."""
-    time.sleep(0.3)
+    time.sleep(0.8)
     return json.dumps({"tracking": tracking, "status": "delivered", "report": "carrier-report", "pieces": 3})
 
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,12 +118,20 @@ TOUR: tuple[Section, ...] = (
 )
 
 
-def run_demo(store: Path | None, tour: bool, out: TextIO) -> int:
+def run_demo(
+    store: Path | None,
+    tour: bool,
+    out: TextIO,
+    *,
+    then: Callable[[Mapping[str, str]], int] | None = None,
+) -> int:
     """Record the demo agent against the scripted model, then show around; returns an exit code.
 
     Args:
         store: where the recording goes; None: where `unspool run` puts it by itself.
         tour: False stops after the recording.
+        then: done in place of the tour, while the model can still be asked; gets the environment that leads to it, and
+            gives the exit code.
     """
     # find_spec, not an import: the SDK belongs into the agent's process, and takes half a second to load.
     if find_spec("openai") is None:
@@ -140,6 +148,8 @@ def run_demo(store: Path | None, tour: bool, out: TextIO) -> int:
         if code:
             print(f"\nthe demo agent ended with exit code {code}", file=sys.stderr)
             return code
+        if then is not None:
+            return then(environment)
         if not tour:
             return 0
         if store:

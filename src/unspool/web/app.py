@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import logging
-from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,120 +11,65 @@ from starlette.routing import Route
 
 from unspool.cli.exchanges import Exchange, exchange_of
 from unspool.cli.prices import Prices
-from unspool.errors import (
-    AmbiguousRecordID,
-    InvalidID,
-    NoSnapshot,
-    RecordingNotFound,
-    SeqNotFound,
-    UnspoolError,
-    UsageError,
-)
+from unspool.errors import NoSnapshot, RecordingNotFound, UsageError
 from unspool.events import ContextSnapshotData, RecordEvent
 from unspool.recording.reader import RecordReader
 from unspool.replay.diff import ContextDiff, compute_context_diff
 from unspool.store import Store
-from unspool.text import dump_json, show_text
+from unspool.text import dump_json
 from unspool.trace.names import INPUT, count_of
 from unspool.trace.rollup import GROUPS
+from unspool.web.answering import Page, Pages, answer, page_routes
 from unspool.web.banner import gaps_of
-from unspool.web.blameview import MEASURES, blame_page, chains_of_run
+from unspool.web.blameview import MEASURES, blame_page, chains_of_run, explained_run, order_explanation
 from unspool.web.compareview import compare_runs
-from unspool.web.contextview import context_over_time, step_context
-from unspool.web.difftext import diff_rows
+from unspool.web.contexts import contexts_of, order_contexts
+from unspool.web.contextview import step_context
+from unspool.web.difftext import call_named, calls_of, diff_rows, near
+from unspool.web.forkjobs import Jobs
+from unspool.web.forkroutes import fork_routes
+from unspool.web.growthview import context_over_time
 from unspool.web.guard import Door, Guard
 from unspool.web.inspector import load_step, span_of
 from unspool.web.links import PageLinks
 from unspool.web.live import follow_run, follow_store
-from unspool.web.render import STATIC, html, static_text
+from unspool.web.readers import Readers
+from unspool.web.render import STATIC, compile_templates, html, static_text
 from unspool.web.runlist import Query, list_runs
 from unspool.web.shelf import LoadedRun, Shelf
 from unspool.web.snippets import as_curl, as_python
-from unspool.web.steps import Readers, StepQuery, list_steps
-from unspool.web.timeline import timeline_svg
+from unspool.web.steps import StepQuery, last_answer, list_steps
+from unspool.web.timeline import timeline_of
 
 __all__ = ["create_app"]
 
-logger = logging.getLogger("unspool")
-Page: TypeAlias = tuple[str, dict[str, Any]]
-Handler: TypeAlias = Callable[[Request, "Pages"], "Page | Response"]
-_MISSING: Final = (RecordingNotFound, SeqNotFound, NoSnapshot, InvalidID, AmbiguousRecordID)
 
+def create_app(store: Store, prices: Prices, door: Door, jobs: Jobs | None = None) -> Guard:
+    """The server's application. It reads the store; only the forks that it starts, programs of their own, write to it.
 
-def create_app(store: Store, prices: Prices, door: Door) -> Guard:
-    """The server's application. It reads the store and never writes to it."""
-    pages = Pages(Shelf(store, prices))
-
-    def route(path: str, handler: Handler) -> list[Route]:
-        def endpoint(request: Request) -> Response:
-            return _answer(request, pages, handler)
-
-        every = [Route(path, endpoint, methods=["GET"])]
-        return [Route(f"{path}.json", endpoint, methods=["GET"]), *every] if path != "/" else every
-
+    Args:
+        jobs: runs forks; None where nothing may be started.
+    """
+    pages = Pages(Shelf(store, prices), door, jobs)
+    pages.shelf.workshop.order("templates", None, compile_templates)
     routes = [
-        *route("/", runs_page),
-        *route("/runs", runs_page),
+        *page_routes("/", runs_page, pages),
+        *page_routes("/runs", runs_page, pages),
         Route("/live", follow_store(pages.shelf), methods=["GET"]),
-        *route("/compare", compare_page),
+        *page_routes("/compare", compare_page, pages),
         Route("/run/{record_id}/live", follow_run(pages.shelf), methods=["GET"]),
-        *route("/run/{record_id}/context", context_page),
-        *route("/run/{record_id}/blame", blame),
-        *route("/run/{record_id}/step/{seq:int}/diff", diff_page),
-        *route("/run/{record_id}/step/{seq:int}/context", step_context_page),
-        Route("/run/{record_id}/step/{seq:int}/{half:str}.raw", lambda r: _answer(r, pages, raw_body)),
-        *route("/run/{record_id}/step/{seq:int}", step_page),
-        *route("/run/{record_id}", run_page),
+        *page_routes("/run/{record_id}/context", context_page, pages),
+        *page_routes("/run/{record_id}/blame", blame, pages),
+        *page_routes("/run/{record_id}/step/{seq:int}/diff", diff_page, pages),
+        *page_routes("/run/{record_id}/step/{seq:int}/context", step_context_page, pages),
+        *fork_routes(pages),
+        Route("/run/{record_id}/step/{seq:int}/{half:str}.raw", lambda r: answer(r, pages, raw_body)),
+        *page_routes("/run/{record_id}/step/{seq:int}", step_page, pages),
+        *page_routes("/run/{record_id}", run_page, pages),
         Route("/static/{name}", static_file, methods=["GET"]),
     ]
     app = Starlette(routes=routes, exception_handlers={404: _no_page, 500: _defect})
     return Guard(app, door)
-
-
-class Pages:
-    """What all handlers share."""
-
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self.links = PageLinks()
-
-
-def _answer(request: Request, pages: Pages, handler: Handler) -> Response:
-    """A handler's page as HTML or JSON; an error in one shape."""
-    as_json = request.url.path.endswith(".json")
-    status = 200
-    try:
-        found = handler(request, pages)
-        if isinstance(found, Response):
-            return found
-        template, context = found
-    except UnspoolError as exc:
-        status = 404 if isinstance(exc, _MISSING) else 400 if isinstance(exc, UsageError) else 500
-        template, context = "error.html", {"title": type(exc).__name__, "message": str(exc), "status": status}
-    except Exception as exc:  # noqa: BLE001 - a defect must not end the server, nor show its insides
-        logger.warning("%s: %s: %s", show_text(request.url.path), type(exc).__name__, show_text(str(exc)))
-        what = f"This is a defect of unspool: {type(exc).__name__}: {exc}"
-        status, template, context = 500, "error.html", {"title": "Defect", "message": what, "status": 500}
-    if as_json:
-        document = {"error": context} if status != 200 else _document(context)
-        return Response(dump_json(document), status, media_type="application/json")
-    return HTMLResponse(html(template, links=pages.links, **{"live": "", **context}), status)
-
-
-def _document(context: dict[str, Any]) -> dict[str, Any]:
-    """What a page shows, as data: without drawings and without what only places things on a page."""
-    left_out = ("live", "page_title", "run", "view", "snippets")
-    return {key: _plain(value) for key, value in context.items() if key not in left_out}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, LoadedRun):
-        return value.subject.name
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value
 
 
 def _no_page(request: Request, _exc: Exception) -> Response:
@@ -161,15 +103,23 @@ def runs_page(request: Request, pages: Pages) -> Page:
     return "runs.html", {"page": found, "live": "/live", "page_title": "runs"}
 
 
-def _frame(run: LoadedRun, readers: Readers, view: str, pages: Pages) -> dict[str, Any]:
+def _frame(run: LoadedRun, view: str, pages: Pages) -> dict[str, Any]:
     """What stands on top of every page of a run."""
+    gaps, is_checking = gaps_of(run, pages.shelf)
     return {
         "run": run,
         "view": view,
-        "gaps": gaps_of(run, readers),
+        "gaps": gaps,
         "live": pages.links.run(run.subject.name, "live") if run.is_live else "",
         "page_title": run.name,
+        "checking": is_checking,
+        "stale": is_checking,
     }
+
+
+def _is_data(request: Request) -> bool:
+    """Whether the answer is for a program, which rather waits than asks again."""
+    return request.url.path.endswith(".json")
 
 
 def run_page(request: Request, pages: Pages) -> Page | Response:
@@ -180,18 +130,32 @@ def run_page(request: Request, pages: Pages) -> Page | Response:
         return run
     query = StepQuery.of(request.query_params)
     chains, handled = chains_of_run(run, pages.links)
-    with Readers(pages.shelf.store) as readers:
-        return "run.html", {
-            **_frame(run, readers, "", pages),
-            "summary": pages.shelf.summary(run.records) if run.records else None,
-            "chains": chains,
-            "handled": handled,
-            "timeline": timeline_svg(run, pages.links),
-            "steps": list_steps(run, query, pages.links, readers),
-        }
+    agents = {one.agent.pid: one.agent.name for one in run.subject.recorded.processes}
+    with Readers(pages.shelf.readers) as readers:
+        steps = list_steps(run, query, pages.links, readers)
+        ended = last_answer(run, pages.links, readers)
+    page = {
+        **_frame(run, "", pages),
+        "summary": pages.shelf.summary(run.records) if run.records else None,
+        "chains": chains,
+        "handled": handled,
+        "timeline": timeline_of(run, pages.links, window=query.window, unfolded=query.unfolded),
+        "steps": steps,
+        "ended": ended,
+        "agent_name": agents.get(query.pid, ""),
+    }
+    _warm(pages, run, run.records[0].record_id if run.records else "")
+    return "run.html", page
 
 
-def _run(pages: Pages, record_id: str, *, carried: bool = False, view: str = "") -> LoadedRun | Response:
+def _warm(pages: Pages, run: LoadedRun, record_id: str) -> None:
+    """Begin with what the next pages of a finished run will show."""
+    if not run.is_live and record_id:
+        order_contexts(pages.shelf, record_id)
+        order_explanation(pages.shelf, run, pages.links)
+
+
+def _run(pages: Pages, record_id: str, *, view: str = "") -> LoadedRun | Response:
     """The run; for a process inside one, the way to its run."""
     try:
         root = pages.shelf.root_of(record_id)
@@ -199,22 +163,26 @@ def _run(pages: Pages, record_id: str, *, carried: bool = False, view: str = "")
         root = record_id  # a trace, which only `run` can find
     if root != record_id:
         return RedirectResponse(pages.links.run(root, view), 303)
-    return pages.shelf.run(root, carried=carried)
+    return pages.shelf.run(root)
 
 
 def blame(request: Request, pages: Pages) -> Page | Response:
     """Why a run was slow, dear or wrong."""
-    run = _run(pages, request.path_params["record_id"], carried=True, view="blame")
+    run = _run(pages, request.path_params["record_id"], view="blame")
     if isinstance(run, Response):
         return run
+    explained = explained_run(pages.shelf, run, pages.links, is_patient=_is_data(request))
     by, group = request.query_params.get("by", ""), request.query_params.get("group", "")
     measure = next((one for one in MEASURES if one == by), MEASURES[0])
     kind = next((one for one in GROUPS if one == group), GROUPS[0])
-    with Readers(pages.shelf.store) as readers:
-        return "blame.html", {
-            **_frame(run, readers, "blame", pages),
-            "page": blame_page(run, pages.links, measure, kind),
-        }
+    frame = _frame(run, "blame", pages)
+    if explained.value is None:
+        return "working.html", {**frame, "what": "working out what each part of the run cost"}
+    return "blame.html", {
+        **frame,
+        "stale": frame["stale"] or not explained.is_current,
+        "page": blame_page(explained.value, pages.links, measure, kind),
+    }
 
 
 def context_page(request: Request, pages: Pages) -> Page | Response:
@@ -227,11 +195,17 @@ def context_page(request: Request, pages: Pages) -> Page | Response:
     record_id = wanted if wanted in ids else next(iter(ids), "")
     number = request.query_params.get("conversation", "")
     conversation = int(number) if number.isascii() and number.isdigit() and len(number) < 6 else None
-    with Readers(pages.shelf.store) as readers:
-        reader = readers.get(record_id) if record_id else None
-        found = context_over_time(reader, pages.shelf.prices, pages.links, conversation) if reader is not None else None
+    with Readers(pages.shelf.readers) as readers:
+        frame = _frame(run, "context", pages)
+        found = None
+        if record_id and readers.get(record_id) is not None:
+            contexts = contexts_of(pages.shelf, record_id, is_patient=_is_data(request))
+            if contexts.value is None:
+                return "working.html", {**frame, "what": "reading the contexts of the run"}
+            frame["stale"] = frame["stale"] or not contexts.is_current
+            found = context_over_time(contexts.value, pages.links, conversation)
         return "context.html", {
-            **_frame(run, readers, "context", pages),
+            **frame,
             "page": found,
             "record_id": record_id,
             "records": [(one.record_id, one.intent or f"PID {one.pid}") for one in run.records],
@@ -241,10 +215,13 @@ def context_page(request: Request, pages: Pages) -> Page | Response:
 def step_page(request: Request, pages: Pages) -> Page:
     """One step in full."""
     record_id, seq = request.path_params["record_id"], request.path_params["seq"]
-    with Readers(pages.shelf.store) as readers, pages.shelf.reader(record_id) as reader:
+    with Readers(pages.shelf.readers) as readers, pages.shelf.reader(record_id) as reader:
         run = pages.shelf.run(pages.shelf.root_of(record_id))
-        page = load_step(run, reader, seq, pages.links, readers)
-        return "step.html", {**_frame(run, readers, "step", pages), "page": page}
+        number = request.query_params.get("message", "")
+        message = int(number) if number.isascii() and number.isdigit() and len(number) < 7 else 0
+        page = load_step(run, reader, seq, pages.links, readers, message=message)
+        _warm(pages, run, record_id)
+        return "step.html", {**_frame(run, "step", pages), "page": page}
 
 
 def raw_body(request: Request, pages: Pages) -> Response:
@@ -298,22 +275,16 @@ def diff_page(request: Request, pages: Pages) -> Page:
     """What changed in the context from one step to another; from the call before by default."""
     record_id, seq = request.path_params["record_id"], request.path_params["seq"]
     other = request.query_params.get("from", "")
-    with Readers(pages.shelf.store) as readers, pages.shelf.reader(record_id) as reader:
+    with pages.shelf.reader(record_id) as reader:
         run = pages.shelf.run(pages.shelf.root_of(record_id))
         to_event, to_context = _whole_snapshot(reader, seq)
-        if other.isascii() and other.isdigit() and len(other) < 12:
-            before = int(other)
-        else:
-            before = to_context.prev or _snapshot_before(reader, to_event.seq_num)
+        calls = calls_of(run, reader.record_id)
+        wanted = call_named(calls, request.query_params.get("call", ""))
+        usual = to_context.prev or _snapshot_before(reader, to_event.seq_num)
+        before = wanted or (int(other) if other.isascii() and other.isdigit() and len(other) < 12 else usual)
         from_event, diff = (to_event, None) if not before else _difference(run, reader, before, to_event)
-        calls = [
-            (event.seq_num, event.call or number)
-            for process in run.subject.recorded.processes
-            if process.reader.record_id == reader.record_id
-            for number, event in enumerate(process.snapshots, start=1)
-        ]
         return "diff.html", {
-            **_frame(run, readers, "step", pages),
+            **_frame(run, "step", pages),
             "diff": diff,
             "rows": diff_rows(diff) if diff is not None else [],
             "record_id": reader.record_id,
@@ -321,7 +292,7 @@ def diff_page(request: Request, pages: Pages) -> Page:
             "to_seq": to_event.seq_num,
             "from_call": from_event.call,
             "to_call": to_event.call,
-            "calls": calls[-2000:],
+            "near": near(calls, from_event.seq_num, to_event.seq_num, usual),
         }
 
 
@@ -351,12 +322,16 @@ def _snapshot_before(reader: RecordReader, seq: int) -> int:
 def step_context_page(request: Request, pages: Pages) -> Page:
     """What the context of one step is made of, by temperature."""
     record_id, seq = request.path_params["record_id"], request.path_params["seq"]
-    with Readers(pages.shelf.store) as readers, pages.shelf.reader(record_id) as reader:
+    with pages.shelf.reader(record_id) as reader:
         run = pages.shelf.run(pages.shelf.root_of(record_id))
         event, _ = _whole_snapshot(reader, seq)
+        frame = _frame(run, "step", pages)
+        contexts = contexts_of(pages.shelf, reader.record_id, is_patient=_is_data(request))
+        if contexts.value is None or event.seq_num > contexts.value.last_seq:
+            return "working.html", {**frame, "what": "reading the contexts of the run"}
         return "stepcontext.html", {
-            **_frame(run, readers, "step", pages),
-            "page": step_context(reader, pages.shelf.prices, event.seq_num),
+            **frame,
+            "page": step_context(contexts.value, reader, event.seq_num),
             "record_id": reader.record_id,
             "seq": event.seq_num,
         }

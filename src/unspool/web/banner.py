@@ -7,22 +7,47 @@ from typing import Final
 from unspool.cli import amounts
 from unspool.events import RecordStatus
 from unspool.trace.spans import is_failing
-from unspool.web.shelf import LoadedRun
-from unspool.web.steps import Readers
+from unspool.web.readers import Readers
+from unspool.web.shelf import LoadedRun, Shelf
 
 __all__ = ["gaps_of"]
 
+_LARGE: Final = 4_000  # spans: below this a page simply waits
+_PATIENCE_S: Final = 30.0
 _DAMAGE_MAX: Final = 3
 
 
-def gaps_of(run: LoadedRun, readers: Readers) -> list[str]:
-    """A sentence for each thing that is not there."""
-    if run.gaps is None:
-        run.gaps = _gaps(run, readers)
-    return run.gaps
+def gaps_of(run: LoadedRun, shelf: Shelf, *, is_patient: bool = False) -> tuple[list[str], bool]:
+    """A sentence for each thing that is not there, and whether the files are still being looked through for damage.
+
+    Args:
+        is_patient: look through the files of a large run before answering.
+    """
+    if run.gaps is not None:
+        return run.gaps, False
+    ids = [one.record_id for one in run.records]
+    is_patient = is_patient or len(run.spans) <= _LARGE
+    found = shelf.workshop.ask(
+        ("damage", run.subject.name), shelf.signature(ids), lambda: _damage_of(shelf, ids),
+        wait_s=_PATIENCE_S if is_patient else 0.0,
+    )  # fmt: skip
+    gaps = _gaps(run, found.value or {})
+    if found.is_current or run.is_live:
+        run.gaps = gaps
+    return gaps, run.gaps is None
 
 
-def _gaps(run: LoadedRun, readers: Readers) -> list[str]:
+def _damage_of(shelf: Shelf, record_ids: list[str]) -> dict[str, list[str]]:
+    """What cannot be read of each recording."""
+    found = {}
+    with Readers(shelf.readers) as readers:
+        for record_id in record_ids:
+            reader = readers.get(record_id)
+            found[record_id] = [str(item) for item in reader.damage] if reader is not None else []
+    return found
+
+
+def _gaps(run: LoadedRun, damaged: dict[str, list[str]]) -> list[str]:
     found: list[str] = []
     for one in run.records:
         name = f"PID {one.pid}"
@@ -30,8 +55,7 @@ def _gaps(run: LoadedRun, readers: Readers) -> list[str]:
             found.append(f"{name} was interrupted: its writer died. All that it wrote is here; what came after is not.")
         if one.lost_events:
             found.append(f"{name} lost {amounts.counted(one.lost_events, 'event')} that could not be written.")
-        reader = readers.get(one.record_id)
-        damage = reader.damage if reader is not None else []
+        damage = damaged.get(one.record_id, [])
         found += [f"{name}: {item}" for item in damage[:_DAMAGE_MAX]]
         if len(damage) > _DAMAGE_MAX:
             found.append(f"{name}: … and {len(damage) - _DAMAGE_MAX} more damaged places.")

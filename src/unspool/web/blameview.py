@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, get_args
 
@@ -16,34 +16,55 @@ from unspool.trace.flame_svg import flame_svg
 from unspool.trace.names import model_of
 from unspool.trace.rollup import GROUPS, Group, rollup
 from unspool.trace.spans import Span
+from unspool.web.contexts import AFTER_PAGE_S
 from unspool.web.links import Links
-from unspool.web.shelf import LoadedRun
+from unspool.web.shelf import LoadedRun, Shelf
+from unspool.web.workshop import Finding
 
-__all__ = ["MEASURES", "BlamePage", "Chain", "Culprit", "blame_page", "chains_of_run", "flame_of"]
+__all__ = [
+    "MEASURES",
+    "BlamePage",
+    "Chain",
+    "Culprit",
+    "blame_page",
+    "chains_of_run",
+    "explained_run",
+    "flame_of",
+    "order_explanation",
+]
 
 MEASURES: Final[tuple[FlameMeasure, ...]] = get_args(FlameMeasure)
 _ROWS: Final = 12
 _CHAINS: Final = 20
+_PATH: Final = 12  # steps of the way of an error
+_LARGE: Final = 4_000  # spans: below this a page simply waits
+_PATIENCE_S: Final = 30.0
 
 
 @dataclass
 class Culprit:
-    """A span that explains something."""
+    """A span that explains something. `at` is when it began, `fork` where to try something else instead of it."""
 
     kind: str
     name: str
     href: str
     detail: str = ""
     share: float = 0.0
+    at: str = ""
+    fork: str = ""
 
 
 @dataclass
 class Chain:
-    """An error from where it began to the last that failed with it. `handled_by` is who took it without failing."""
+    """An error from where it began to the last that failed with it. `handled_by` is who took it without failing.
+
+    `between` is how many steps of a long way are left out before the last.
+    """
 
     message: str
     path: list[Culprit]
     handled_by: Culprit | None = None
+    between: int = 0
 
 
 @dataclass
@@ -84,8 +105,42 @@ class BlamePage:
     groups: tuple[str, ...] = GROUPS
 
 
+def explained_run(shelf: Shelf, run: LoadedRun, links: Links, *, is_patient: bool = False) -> Finding[LoadedRun]:
+    """A run with what each part of its contexts cost; nothing yet if that takes longer than a moment.
+
+    Args:
+        is_patient: wait for it all the same.
+    """
+    small = len(run.spans) <= _LARGE
+    return shelf.workshop.ask(*_explaining(shelf, run, links), wait_s=_PATIENCE_S if small or is_patient else None)
+
+
+def order_explanation(shelf: Shelf, run: LoadedRun, links: Links) -> None:
+    """Have a run explained, since somebody looks at it."""
+    shelf.workshop.order(*_explaining(shelf, run, links), after_s=AFTER_PAGE_S)
+
+
+def _explaining(shelf: Shelf, run: LoadedRun, links: Links) -> tuple[tuple[str, str], object, Callable[[], LoadedRun]]:
+    name = run.subject.name
+
+    def work() -> LoadedRun:
+        found = shelf.run(name, carried=True)
+        blame_page(found, links)
+        return found
+
+    return ("blame", name), shelf.signature([one.record_id for one in run.records]), work
+
+
 def blame_page(run: LoadedRun, links: Links, by: FlameMeasure = "time", group: Group = "call") -> BlamePage:
     """What `unspool blame` says of the run; it must have been loaded with what was carried."""
+    key = ("blame", by, group, type(links).__name__)
+    if key not in run.kept:
+        run.kept[key] = _blame_page(run, links, by, group)
+    found: BlamePage = run.kept[key]
+    return found
+
+
+def _blame_page(run: LoadedRun, links: Links, by: FlameMeasure, group: Group) -> BlamePage:
     report, result = run.report, run.report.result
     chains, handled = chains_of_run(run, links)
     total = result.critical_duration
@@ -162,9 +217,12 @@ def chains_of_run(run: LoadedRun, links: Links) -> tuple[list[Chain], list[Chain
 
 def _chain(run: LoadedRun, chain: ErrorChain, links: Links) -> Chain:
     cause = chain.root_cause
+    path = list(chain.path)
+    left_out = max(len(path) - _PATH, 0)
     return Chain(
         message=cut(error_message(cause) or str(cause.status), 2_000),
-        path=[culprit(run, span, links) for span in list(chain.path)[:50]],
+        path=[culprit(run, span, links) for span in [*path[: _PATH - 1], *path[max(_PATH - 1, len(path) - 1) :]]],
+        between=left_out,
         handled_by=culprit(run, chain.handled_by, links) if chain.handled_by is not None else None,
     )
 
@@ -173,7 +231,9 @@ def culprit(run: LoadedRun, span: Span, links: Links, detail: str = "", share: f
     """A span as a link."""
     record, seq = run.record_of(span), run.seq_of(span)
     href = links.step(record, seq) if record and seq else ""
-    return Culprit(span.kind, cut(model_of(span) or span.name or "?", 160), href, detail, share)
+    at = format_duration(max(span.start_time_ns - run.start_ns, 0))
+    fork = links.fork(record, seq) if record and seq and span.kind in ("llm", "tool") else ""
+    return Culprit(span.kind, cut(model_of(span) or span.name or "?", 160), href, detail, share, f"+{at}", fork)
 
 
 def _paid(rows: Sequence[CostRow], total: float) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,9 +10,11 @@ from unspool.replay.diff import ContextDiff
 from unspool.replay.words import WordChange
 from unspool.text import display_value
 from unspool.web.prose import Cutter
+from unspool.web.shelf import LoadedRun
 
-__all__ = ["DiffRow", "diff_rows"]
+__all__ = ["DiffRow", "Near", "call_named", "calls_of", "diff_rows", "near"]
 
+_CHOICES: Final = 40  # calls before and after that stand in the list
 _TEXT: Final = 8_000
 _EQUAL: Final = 240  # characters of an unchanged stretch inside an edit that are shown at each end
 
@@ -23,6 +26,52 @@ class DiffRow:
     op: str
     label: str
     words: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Near:
+    """Which calls a context can be compared with. `choices` are (event, call); `usual` is the one before.
+
+    `before` and `after` are the events of the calls around it, 0 for none.
+    """
+
+    choices: list[tuple[int, int]]
+    last_call: int
+    usual: int
+    before: int
+    after: int
+
+
+def calls_of(run: LoadedRun, record_id: str) -> list[tuple[int, int]]:
+    """The contexts of one recording as (event, call)."""
+    return [
+        (event.seq_num, event.call or number)
+        for process in run.subject.recorded.processes
+        if process.reader.record_id == record_id
+        for number, event in enumerate(process.snapshots, start=1)
+    ]
+
+
+def call_named(calls: list[tuple[int, int]], number: str) -> int:
+    """The event of the call with a number; 0 where there is none."""
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        return 0
+    return next((seq for seq, call in calls if call == int(number)), 0)
+
+
+def near(calls: list[tuple[int, int]], from_seq: int, to_seq: int, usual: int) -> Near:
+    """The calls to choose from: those around the two, the first and the last. Any other has its number."""
+    seqs = [seq for seq, _ in calls]
+    at = bisect_left(seqs, to_seq)
+    wanted = {seq for seq in seqs[max(at - _CHOICES, 0) : at + _CHOICES] + seqs[:1] + seqs[-1:] if seq != to_seq}
+    wanted |= {from_seq, usual}
+    return Near(
+        choices=[(seq, call) for seq, call in calls if seq in wanted],
+        last_call=calls[-1][1] if calls else 0,
+        usual=usual,
+        before=seqs[at - 1] if at else 0,
+        after=seqs[at + 1] if at + 1 < len(seqs) else 0,
+    )
 
 
 def diff_rows(diff: ContextDiff) -> list[DiffRow]:

@@ -2,7 +2,8 @@
 
 A recording holds prompts, results and file names, so no other page open in the same browser may read it (Host, Origin,
 SameSite), no other user of the machine (token), and nothing in a recording may run as code (the policy in every
-answer).
+answer). Forms start programs, so they are taken only where forking is on, from a page of this server itself: its origin
+must be named, and the form must hold the token that only its pages know (`answering.form_route` looks for that).
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qs
 
-from msgspec import Struct
+from msgspec import Struct, field
 from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-__all__ = ["POLICY", "Door", "Guard", "is_loopback"]
+__all__ = ["LARGEST_FORM", "POLICY", "Door", "Guard", "is_loopback"]
+
+LARGEST_FORM: Final = 16 << 20  # bytes; text that is not ASCII is three times as long in a form
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -55,11 +59,19 @@ _NO_TOKEN: Final = (
 
 
 class Door(Struct, frozen=True):
-    """Where the server listens and what it asks for. `token` is None where it asks for none."""
+    """Where the server listens and what it asks for.
+
+    Attributes:
+        token: what the address must hold; None where none is asked for.
+        forking: whether forms are taken, which start programs.
+        key: new for each server; the token in its forms is made from it.
+    """
 
     host: str
     port: int
     token: str | None
+    forking: bool = False
+    key: str = field(default_factory=lambda: secrets.token_hex(32))
 
     @property
     def cookie(self) -> str:
@@ -70,6 +82,11 @@ class Door(Struct, frozen=True):
     def secret(self) -> str:
         """The cookie's value, from which the token cannot be had."""
         return hmac.new((self.token or "").encode(), b"unspool web cookie", hashlib.sha256).hexdigest()
+
+    @property
+    def form_token(self) -> str:
+        """What every form must hold besides the cookie: it is in the pages, which no other site can read."""
+        return hmac.new(self.key.encode(), b"unspool web form " + self.secret.encode(), hashlib.sha256).hexdigest()
 
     @property
     def origin(self) -> str:
@@ -155,12 +172,16 @@ class Guard:
             return PlainTextResponse("Another site asked for this, which no other site may.\n", 403)
         if headers.get(b"sec-fetch-site") == b"cross-site" and headers.get(b"sec-fetch-mode") != b"navigate":
             return PlainTextResponse("Another site asked for this, which no other site may.\n", 403)
-        if scope["method"] not in ("GET", "HEAD"):
-            return PlainTextResponse("Pages only show: GET and HEAD.\n", 405, {"allow": "GET, HEAD"})
+        posts = scope["method"] == "POST" and self._door.forking and not is_static
+        if scope["method"] not in ("GET", "HEAD") and not posts:
+            allowed = "GET, HEAD, POST" if self._door.forking and not is_static else "GET, HEAD"
+            return PlainTextResponse(f"This only shows: {allowed}.\n", 405, {"allow": allowed})
+        if posts and (refusal := _form_refusal(headers)) is not None:
+            return refusal
         if self._door.token is None or is_static:
             return None
         given = parse_qs(bytes(scope["query_string"]).decode("latin-1")).get("token")
-        if given is not None:
+        if given is not None and not posts:
             return self._enter(given[-1])
         if _same(_cookie(headers, self._door.cookie), self._door.secret):
             return None
@@ -172,6 +193,26 @@ class Guard:
         answer = HTMLResponse(_OPENING)
         answer.set_cookie(self._door.cookie, self._door.secret, httponly=True, samesite="strict", path="/")
         return answer
+
+
+def _form_refusal(headers: dict[bytes, bytes]) -> Response | None:
+    """Why a form is not taken, by its headers alone; that an origin that is named is this server's was seen before."""
+    if b"origin" not in headers:
+        return PlainTextResponse("A form must say where it comes from: it has no Origin.\n", 403)
+    if headers.get(b"sec-fetch-site", b"same-origin") != b"same-origin":
+        return PlainTextResponse("Another site asked for this, which no other site may.\n", 403)
+    kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if kind != b"application/x-www-form-urlencoded":
+        return PlainTextResponse("Only forms are taken: application/x-www-form-urlencoded.\n", 415)
+    length = headers.get(b"content-length", b"")
+    if not length.isdigit() or b"transfer-encoding" in headers:
+        return PlainTextResponse("A form must say how long it is.\n", 411)
+    if len(length) > 12 or int(length) > LARGEST_FORM:
+        most = f"{LARGEST_FORM >> 20} MB"
+        return PlainTextResponse(
+            f"The form is larger than {most}. Fork on the command line: unspool fork … --edit\n", 413
+        )
+    return None
 
 
 def _cookie(headers: dict[bytes, bytes], name: str) -> str:

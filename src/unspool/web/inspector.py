@@ -14,10 +14,12 @@ from unspool.recording.reader import RecordReader
 from unspool.text import cut, display_value, dump_json
 from unspool.trace.names import CALL, count_of
 from unspool.trace.spans import Span
+from unspool.web.aftermath import aftermath
 from unspool.web.links import Links
 from unspool.web.prose import Cutter, Piece, ShownCall, ShownMessage, pieces_of, pretty, shown_calls, shown_messages
+from unspool.web.readers import Readers
 from unspool.web.shelf import LoadedRun
-from unspool.web.steps import Readers, StepRow, neighbours, row_of
+from unspool.web.steps import StepRow, neighbours, row_of
 
 __all__ = ["Answer", "Half", "StepPage", "load_step", "span_of"]
 
@@ -26,6 +28,7 @@ _NEW: Final = 20_000
 _RAW_MAX: Final = 40_000  # characters of a body on the page
 _TOOL: Final = 3_000  # characters of a tool's description, and of its schema
 _OLD_SHOWN: Final = 60  # older messages on the page
+_AROUND: Final = 20  # before and after an older message that was asked for
 
 
 @dataclass
@@ -53,13 +56,15 @@ class Half:
     left_out: int
     missing: str
     facts: list[str] = field(default_factory=list)
+    has_bytes: bool = False
 
 
 @dataclass
 class StepPage:
     """A step.
 
-    `messages` are those on the page, `unsent` how many older ones are not; `ran` the tools that ran on this answer.
+    `messages` are those on the page, `unsent` how many older ones are not; `ran` the tools that ran on this answer;
+    `came` the steps that the result or the failure led to; `asked_by` is the model call a tool ran for.
     """
 
     run: LoadedRun
@@ -72,6 +77,7 @@ class StepPage:
     facts: list[tuple[str, str]]
     system: list[Piece]
     system_length: int
+    system_brief: str
     tools: list[tuple[str, str, str]]
     params: list[tuple[str, str]]
     messages: list[ShownMessage]
@@ -84,12 +90,14 @@ class StepPage:
     result: list[Piece]
     error: str
     ran: list[StepRow]
+    came: list[StepRow]
     request: Half | None
     response: Half | None
     event_json: str
     before: str
     after: str
     before_seq: int | None = None
+    asked_by: tuple[str, str] | None = None
 
 
 def span_of(run: LoadedRun, record_id: str, event: RecordEvent, exchange: Exchange) -> Span | None:
@@ -108,11 +116,13 @@ def load_step(
     readers: Readers,
     *,
     report_cutter: Cutter | None = None,
+    message: int = 0,
 ) -> StepPage:
     """The step an event is of.
 
     Args:
         report_cutter: shortens every text; without it each as a page may hold of its kind.
+        message: the number of one that must be on the page, with those around it.
 
     Raises:
         SeqNotFound: there is no such event.
@@ -143,7 +153,12 @@ def load_step(
             system = ""  # it stands among the messages already
         first = max(min(kept - _OLD_SHOWN, total), 0)
         old = shown_messages(parsed, report_cutter or Cutter(_EARLIER), new_from=kept)
-        messages = old[first:kept] + shown_messages(parsed, report_cutter or Cutter(_NEW), new_from=kept)[kept:]
+        asked: list[ShownMessage] = []
+        if 0 < message <= first:
+            around = max(message - 1 - _AROUND, 0), min(message + _AROUND, kept)
+            asked, first = old[around[0] : around[1]], max(first, around[1])
+        new = shown_messages(parsed, report_cutter or Cutter(_NEW), new_from=kept)[kept:]
+        messages = asked + old[first:kept] + new
     data = exchange.syscall.syscall if exchange.syscall is not None else event.syscall
     cutter = report_cutter or Cutter(_NEW)
     is_model = row.kind == "llm"
@@ -167,6 +182,7 @@ def load_step(
         facts=[(name, cutter.cut(value)[0]) for name, value in _facts(row, event, exchange)],
         system=pieces_of(cutter.cut(system)[0]),
         system_length=len(system),
+        system_brief=cut(" ".join(system[:400].split()), 160),
         tools=[
             (cut(tool.name, 120), cut(tool.description or "", _TOOL), cut(pretty(dump_json(tool.schema)) or "", _TOOL))
             for tool in (context.tools if context is not None else None) or ()
@@ -182,6 +198,7 @@ def load_step(
         result=result,
         error=cutter.cut(_error(event, exchange))[0],
         ran=_ran(run, reader.record_id, row, links, readers) if is_model and report_cutter is None else [],
+        came=_came(run, reader, span, links, readers) if span is not None and report_cutter is None else [],
         request=_request_half(exchange.request, request_body),
         response=_response_half(reader, exchange.response, exchange),
         event_json=""
@@ -190,7 +207,19 @@ def load_step(
         before=links.step(run.record_of(before), run.seq_of(before)) if before is not None else "",
         after=links.step(run.record_of(after), run.seq_of(after)) if after is not None else "",
         before_seq=context.prev if context is not None else None,
+        asked_by=_asked_by(run, reader.record_id, row, links),
     )
+
+
+def _asked_by(run: LoadedRun, record_id: str, row: StepRow, links: Links) -> tuple[str, str] | None:
+    """The model call that a tool ran for, as its name and address."""
+    if row.kind != "tool" or row.call is None:
+        return None
+    for process in run.subject.recorded.processes:
+        span = process.calls.get(row.call) if process.reader.record_id == record_id else None
+        if span is not None and (seq := run.seq_of(span)):
+            return f"call {row.call}", links.step(record_id, seq)
+    return None
 
 
 def _shared(reader: RecordReader, before: int | None, messages: list[Any]) -> int:
@@ -292,6 +321,10 @@ def _ran(run: LoadedRun, record_id: str, row: StepRow, links: Links, readers: Re
     return [row_of(run, span, links, readers, Cutter(400)) for span in found[:50]]
 
 
+def _came(run: LoadedRun, reader: RecordReader, span: Span, links: Links, readers: Readers) -> list[StepRow]:
+    return [row_of(run, one, links, readers, Cutter(400)) for one in aftermath(run, reader, span)]
+
+
 def _value_pieces(value: Any, cutter: Cutter) -> list[Piece]:
     if isinstance(value, str):
         text, left_out = cutter.cut(value)
@@ -340,4 +373,4 @@ def _half(
     laid_out = pretty(text) if len(text) < _RAW_MAX else None
     shown, left_out = Cutter(_RAW_MAX).cut(laid_out or text)
     size = amounts.bytes_text(body.size) if body is not None else "no body"
-    return Half(title, [*(headers or [])], size, shown, left_out, missing, facts)
+    return Half(title, [*(headers or [])], size, shown, left_out, missing, facts, has_bytes=raw is not None)

@@ -17,6 +17,9 @@ class Links(Protocol):
     def step(self, record_id: str, seq_num: int, view: str = "", **query: object) -> str:
         """One step of a recording."""
 
+    def fork(self, record_id: str, seq_num: int) -> str:
+        """Where a fork is made at a step."""
+
 
 def _query(query: dict[str, object]) -> str:
     given = {name: value for name, value in query.items() if value not in (None, "", False)}
@@ -24,7 +27,10 @@ def _query(query: dict[str, object]) -> str:
 
 
 class PageLinks:
-    """Addresses of the server's pages."""
+    """Addresses of the server's pages; those of forks only where forking is on."""
+
+    def __init__(self, forking: bool = False) -> None:
+        self._forking = forking
 
     def run(self, record_id: str, view: str = "", **query: object) -> str:
         """A run, or one view of it: `context`, `blame`."""
@@ -33,6 +39,10 @@ class PageLinks:
     def step(self, record_id: str, seq_num: int, view: str = "", **query: object) -> str:
         """One step, or one view of it: `diff`, `context`, `raw`."""
         return f"/run/{quote(record_id, safe='')}/step/{seq_num}{f'/{view}' if view else ''}{_query(query)}"
+
+    def fork(self, record_id: str, seq_num: int) -> str:
+        """The form of a fork; "" where forking is off."""
+        return self.step(record_id, seq_num, "fork") if self._forking else ""
 
 
 class ReportLinks:
@@ -48,3 +58,7 @@ class ReportLinks:
     def step(self, record_id: str, seq_num: int, view: str = "", **query: object) -> str:
         """A step of the report; "" for one that is not in it."""
         return f"#step-{quote(record_id, safe='')}-{seq_num}" if (record_id, seq_num) in self._steps else ""
+
+    def fork(self, record_id: str, seq_num: int) -> str:
+        """Nothing: a file starts no program."""
+        return ""

@@ -16,9 +16,15 @@ from unspool.cli import amounts
 from unspool.durations import format_duration
 from unspool.text import escape_controls
 
-__all__ = ["STATIC", "html", "integrity", "static_text"]
+__all__ = ["STATIC", "compile_templates", "html", "integrity", "macro", "static_text"]
 
-STATIC: Final[dict[str, str]] = {"app.css": "text/css", "app.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC: Final[dict[str, str]] = {
+    "app.css": "text/css",
+    "app.js": "text/javascript",
+    "fork.css": "text/css",
+    "fork.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 
 
 @cache
@@ -64,6 +70,25 @@ def _environment() -> Environment:
     environment.filters["drawing"] = Markup
     environment.globals["version"] = __version__
     return environment
+
+
+def macro(template: str, name: str, *args: Any) -> str:
+    """A part of a page: what a macro of a template gives."""
+    return str(getattr(_environment().get_template(template).module, name)(*args))
+
+
+def compile_templates() -> None:
+    """Make ready what pages are made of, so that the first of each kind is as quick as the next."""
+    for name in (
+        "run.html",
+        "step.html",
+        "diff.html",
+        "stepcontext.html",
+        "context.html",
+        "blame.html",
+        "working.html",
+    ):
+        _environment().get_template(name)
 
 
 def html(template: str, **context: Any) -> str:

@@ -8,14 +8,16 @@ from typing import Final
 
 from unspool.web.banner import gaps_of
 from unspool.web.blameview import MEASURES, blame_page, chains_of_run, flame_of
-from unspool.web.contextview import ContextOverTime, context_over_time
+from unspool.web.contexts import contexts_of
+from unspool.web.growthview import ContextOverTime, context_over_time
 from unspool.web.inspector import StepPage, load_step
 from unspool.web.links import ReportLinks
 from unspool.web.prose import Cutter
+from unspool.web.readers import Readers
 from unspool.web.render import html, integrity, static_text
 from unspool.web.shelf import LoadedRun, Shelf
-from unspool.web.steps import Readers, row_of
-from unspool.web.timeline import timeline_svg
+from unspool.web.steps import row_of
+from unspool.web.timeline import timeline_of
 
 __all__ = ["Redactor", "Report", "make_report"]
 
@@ -80,7 +82,7 @@ def make_report(shelf: Shelf, name: str, *, full: bool = False, limit: int = 500
     links = ReportLinks({(run.record_of(span), run.seq_of(span)) for span in chosen})
     chains, handled = chains_of_run(run, links)
     style, script = static_text("app.css"), static_text("app.js")
-    with Readers(shelf.store) as readers:
+    with Readers(shelf.readers) as readers:
         blame = blame_page(run, links)
         for chain in [*chains, *handled, *blame.chains, *blame.handled]:
             chain.message = cutter.cut(chain.message)[0]
@@ -93,7 +95,7 @@ def make_report(shelf: Shelf, name: str, *, full: bool = False, limit: int = 500
             view="",
             run=run,
             page_title=run.name,
-            gaps=gaps_of(run, readers),
+            gaps=gaps_of(run, shelf, is_patient=True)[0],
             full=full,
             kept=_KEPT,
             style=style,
@@ -103,7 +105,7 @@ def make_report(shelf: Shelf, name: str, *, full: bool = False, limit: int = 500
             summary=shelf.summary(run.records) if run.records else None,
             chains=chains,
             handled=handled,
-            timeline=timeline_svg(run, links, cutter),
+            timeline=timeline_of(run, links, cutter),
             rows=[row_of(run, span, links, readers, _row_cutter(cutter, full)) for span in chosen],
             steps=_steps(run, links, readers, cutter),
             left_out=len(calls) - len(chosen),
@@ -145,8 +147,10 @@ def _contexts(
 ) -> list[tuple[str, ContextOverTime]]:
     found = []
     for record in run.records[:20]:
-        reader = readers.get(record.record_id)
-        page = context_over_time(reader, shelf.prices, links) if reader is not None else None
+        if readers.get(record.record_id) is None:
+            continue
+        contexts = contexts_of(shelf, record.record_id, is_patient=True).value
+        page = context_over_time(contexts, links) if contexts is not None else None
         if page is not None:
             for one in page.breaks:
                 one.was, one.now = cutter.cut(one.was)[0], cutter.cut(one.now)[0]

@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from unspool.cli import amounts
 from unspool.durations import format_duration
-from unspool.errors import CorruptRecording, SeqNotFound, UnspoolError
+from unspool.errors import CorruptRecording, SeqNotFound
 from unspool.events import LLMResponse, LLMResponseData, RecordEvent
 from unspool.recording.reader import RecordReader
-from unspool.store import Store
 from unspool.text import cut, display_value
 from unspool.trace.errors_chain import error_message
 from unspool.trace.names import CACHED, CALL, INPUT, ORIGIN, OUTPUT, RETRY, STEP, WHERE, count_of, model_of, text_of
-from unspool.trace.spans import Span, SpanStatus, is_failing
+from unspool.trace.spans import Span, SpanStatus, interval_of, is_failing
 from unspool.web.links import Links
 from unspool.web.prose import Cutter
+from unspool.web.readers import Readers
 from unspool.web.shelf import LoadedRun
+from unspool.web.timeline import WHOLE, Window
 
 __all__ = [
     "KINDS",
-    "Readers",
+    "TEXT",
     "StepQuery",
     "StepRow",
     "StepsPage",
     "answer_after",
     "answer_line",
+    "last_answer",
     "list_steps",
     "neighbours",
     "row_of",
@@ -36,18 +37,23 @@ __all__ = [
 
 PAGE: Final = 100
 KINDS: Final = ("llm", "tool", "agent", "other")
-_TEXT: Final = 220
+TEXT: Final = 220
 
 
 @dataclass
 class StepQuery:
-    """Which steps are wanted: kinds, only failed ones, of one process, with a name. `page` counts from 1."""
+    """Which steps are wanted: kinds, only failed ones, of one process, with a name, in a window.
+
+    `page` counts from 1; 0 is the one a person wants to see.
+    """
 
     kinds: tuple[str, ...] = ("llm", "tool", "agent")
     errors: bool = False
     pid: int = 0
     name: str = ""
-    page: int = 1
+    page: int = 0
+    window: Window = WHOLE
+    unfolded: bool = False
 
     @classmethod
     def of(cls, given: Mapping[str, str]) -> StepQuery:
@@ -58,23 +64,36 @@ class StepQuery:
             errors=given.get("errors", "") not in ("", "0"),
             pid=_number(given.get("pid", "")),
             name=given.get("name", ""),
-            page=max(_number(given.get("page", "")), 1),
+            page=_number(given.get("page", "")),
+            window=Window.of(given),
+            unfolded=given.get("lanes", "") == "all",
         )
 
     def query(self, **change: Any) -> dict[str, Any]:
         """The fields of an address, with some changed."""
         kinds = "" if self.kinds == StepQuery.kinds else ",".join(self.kinds)
         now = {"kinds": kinds, "errors": "1" if self.errors else "", "pid": self.pid or "", "name": self.name}
+        now |= {**self.window.query(), "lanes": "all" if self.unfolded else ""}
+        if "from" in change:  # another window takes the place of this one
+            now.pop("to", None)
         return {name: value for name, value in {**now, **change}.items() if value not in ("", None)}
 
-    def wants(self, span: Span) -> bool:
+    def wants(self, span: Span, run: LoadedRun) -> bool:
         """Whether a span is one of these. What failed is shown whatever its kind."""
         failed = is_failing(span)
         return (
-            (failed or (not self.errors and span.kind in self.kinds))
+            self._is_within(span, run)
+            and (failed or (not self.errors and span.kind in self.kinds))
             and (not self.pid or span.pid == self.pid)
             and (not self.name or self.name.casefold() in span.name.casefold())
         )
+
+    def _is_within(self, span: Span, run: LoadedRun) -> bool:
+        if self.window.is_whole:
+            return True
+        first, last = self.window.within(run.end_ns - run.start_ns)
+        start, end = interval_of(span, run.end_ns)
+        return start - run.start_ns <= last and end - run.start_ns >= first
 
 
 def _number(text: str) -> int:
@@ -113,53 +132,42 @@ class StepRow:
 
 @dataclass
 class StepsPage:
-    """A page of steps."""
+    """A page of steps. `is_tail`: what comes next belongs at its end."""
 
     query: StepQuery
     rows: list[StepRow]
     total: int
     pages: int
     hidden: int
-
-
-class Readers:
-    """Readers of a run's recordings, opened when asked for and closed together."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._stack = contextlib.ExitStack()
-        self._open: dict[str, RecordReader | None] = {}
-
-    def __enter__(self) -> Readers:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
-
-    def get(self, record_id: str) -> RecordReader | None:
-        """The reader of one recording; None if it cannot be read."""
-        if record_id not in self._open:
-            try:
-                reader: RecordReader | None = self._stack.enter_context(
-                    RecordReader(self._store.records / record_id, live=True)
-                )
-            except UnspoolError:
-                reader = None
-            self._open[record_id] = reader
-        return self._open[record_id]
+    is_tail: bool = False
 
 
 def list_steps(run: LoadedRun, query: StepQuery, links: Links, readers: Readers) -> StepsPage:
     """A page of the steps of a run."""
-    fitting = [span for span in run.spans if query.wants(span)]
+    fitting = [span for span in run.spans if query.wants(span, run)]
+    pages = max(-(-len(fitting) // PAGE), 1)
+    # Whoever looks at a run that goes on looks at its end, unless the address says otherwise.
+    query = replace(query, page=min(query.page or (pages if run.is_live else 1), pages))
     first = (query.page - 1) * PAGE
     return StepsPage(
         query=query,
-        rows=[row_of(run, span, links, readers, Cutter(_TEXT)) for span in fitting[first : first + PAGE]],
+        rows=[row_of(run, span, links, readers, Cutter(TEXT)) for span in fitting[first : first + PAGE]],
         total=len(fitting),
-        pages=max(-(-len(fitting) // PAGE), 1),
+        pages=pages,
         hidden=len(run.spans) - len(fitting),
+        is_tail=run.is_live and query.page == pages and not query.query(lanes=""),
     )
+
+
+def last_answer(run: LoadedRun, links: Links, readers: Readers) -> StepRow | None:
+    """What the model said last to the first agent of a run that is over; None if it said nothing."""
+    if run.is_live or not run.subject.recorded.processes:
+        return None
+    first = run.subject.recorded.processes[0].agent.pid
+    calls = (span for span in reversed(run.spans) if span.kind == "llm" and span.pid == first)
+    last = next((span for span in calls if run.seq_of(span) and not is_failing(span)), None)
+    row = row_of(run, last, links, readers, Cutter(400)) if last is not None else None
+    return row if row is not None and row.said else None
 
 
 def row_of(run: LoadedRun, span: Span, links: Links, readers: Readers, cutter: Cutter) -> StepRow:
@@ -228,8 +236,8 @@ def _texts(reader: RecordReader, span: Span, seq: int) -> tuple[str, str]:
     if data is None:
         return "", ""
     given = data.args.get("input", {name: value for name, value in data.args.items() if name != "path"})
-    result = data.result if isinstance(data.result, str) else display_value(data.result, _TEXT)
-    return display_value(given, _TEXT) if given else "", "" if data.result is None else " ".join(result[:2000].split())
+    result = data.result if isinstance(data.result, str) else display_value(data.result, TEXT)
+    return display_value(given, TEXT) if given else "", "" if data.result is None else " ".join(result[:2000].split())
 
 
 def answer_line(answer: LLMResponse | LLMResponseData) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,18 @@ def test_without_the_sdk_it_says_what_to_install(
     assert run_demo(tmp_path, True, out) == 1
     assert "pip install 'unspool[demo]'" in capsys.readouterr().err
     assert out.getvalue() == ""
+
+
+def test_something_else_can_be_done_in_place_of_the_tour_while_the_model_is_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("openai")
+    seen: list[str] = []
+
+    def look(environment: Mapping[str, str]) -> int:
+        with urllib.request.urlopen(environment["OPENAI_BASE_URL"] + "/models") as answer:
+            seen.append(str(answer.status))
+        return 7
+
+    assert run_demo(tmp_path / "store", True, io.StringIO(), then=look) == 7
+    assert seen == ["200"]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("starlette")
@@ -24,6 +28,14 @@ from unspool.recording.recorder import Recorder
 from unspool.store import Store
 from unspool.web.app import create_app
 from unspool.web.guard import Door
+
+# The run of benchmarks/web.py, smaller, for tests that need a long one.
+if "bench_web" not in sys.modules:
+    bench = importlib.util.spec_from_file_location("bench_web", Path(__file__).parents[3] / "benchmarks" / "web.py")
+    assert bench is not None
+    assert bench.loader is not None
+    sys.modules["bench_web"] = importlib.util.module_from_spec(bench)
+    bench.loader.exec_module(sys.modules["bench_web"])
 
 TOKEN = "a-token-of-the-tests"
 DOOR = Door("127.0.0.1", 4848, TOKEN)

@@ -50,11 +50,14 @@
     Enter: () => open(current()), o: () => open(current()),
     e: () => move(1, (row) => "error" in row.dataset),
     x: () => { const box = current()?.querySelector("input[name=pick]"); if (box) { box.checked = !box.checked; chosen(box); } },
-    c: () => document.getElementById("compare")?.click(),
+    c: () => follow("[data-key=c]") || document.getElementById("compare")?.click(),
     n: () => follow("[data-key=n]"), p: () => follow("[data-key=p]"),
+    f: () => follow("[data-key=f]"),
     "/": () => { const field = document.getElementById("search"); field?.focus(); field?.select(); },
     u: () => follow("[data-key=u]") || follow(".brand"),
     a: unfold, G: () => select(rows().at(-1)),
+    "+": () => follow('[data-key="+"]'), "=": () => follow('[data-key="+"]'), "-": () => follow('[data-key="-"]'),
+    "0": () => follow('[data-key="0"]'), "[": () => follow('[data-key="["]'), "]": () => follow('[data-key="]"]'),
     "?": () => (help?.open ? help.close() : help?.showModal()),
   };
   const going = { r: () => follow(".brand"), g: () => select(rows()[0]) };
@@ -107,6 +110,50 @@
     }
   });
 
+  // --- a stretch of the timeline, dragged over with mouse or pen, fills it ---
+  let drag = null;
+  function instant(svg, clientX) {
+    const box = svg.getBoundingClientRect();
+    const { left, width, right, from, to } = svg.dataset;
+    const x = ((clientX - box.left) / box.width) * width;
+    const part = Math.min(Math.max((x - left) / (width - left - right), 0), 1);
+    return Number(from) + part * (Number(to) - Number(from));
+  }
+  function pixel(svg, clientX) { return ((clientX - svg.getBoundingClientRect().left) / svg.getBoundingClientRect().width) * svg.dataset.width; }
+  document.addEventListener("pointerdown", (event) => {
+    const svg = event.target.closest("svg.timeline");
+    if (!svg || event.button !== 0 || event.pointerType === "touch" || location.protocol === "file:") return;
+    if (pixel(svg, event.clientX) < Number(svg.dataset.left)) return;
+    drag = { svg, at: event.clientX, mark: null };
+  });
+  document.addEventListener("pointermove", (event) => {
+    if (!drag || Math.abs(event.clientX - drag.at) < 5) return;
+    if (!drag.mark) {
+      drag.mark = document.createElementNS("http://www.w3.org/2000/svg", "rect");
+      for (const [name, value] of [["class", "mark"], ["y", 0], ["height", "100%"]]) drag.mark.setAttribute(name, value);
+      drag.svg.append(drag.mark);
+      getSelection()?.removeAllRanges();
+    }
+    const ends = [pixel(drag.svg, drag.at), pixel(drag.svg, event.clientX)].map((x) => Math.max(x, Number(drag.svg.dataset.left)));
+    drag.mark.setAttribute("x", Math.min(...ends));
+    drag.mark.setAttribute("width", Math.abs(ends[0] - ends[1]));
+  });
+  document.addEventListener("pointerup", (event) => {
+    const done = drag;
+    drag = null;
+    if (!done?.mark) return;
+    done.mark.remove();
+    document.addEventListener("click", (click) => { click.preventDefault(); click.stopPropagation(); }, { capture: true, once: true });
+    setTimeout(() => document.dispatchEvent(new Event("click")), 0); // where the browser sends none after a drag
+    const ends = [instant(done.svg, done.at), instant(done.svg, event.clientX)].sort((a, b) => a - b);
+    const address = new URL(location.href);
+    address.searchParams.delete("page");
+    address.searchParams.set("from", ends[0].toFixed(6));
+    address.searchParams.set("to", ends[1].toFixed(6));
+    location.assign(address);
+  });
+  document.addEventListener("dragstart", (event) => { if (event.target.closest?.("svg.timeline")) event.preventDefault(); });
+
   // A link to a message inside a folded one opens it.
   function reveal() {
     const target = location.hash && document.getElementById(location.hash.slice(1));
@@ -117,22 +164,38 @@
   if (location.hash) reveal();
 
   // --- live: when the files have grown, fetch this page again and put its parts in place ---
+  const badge = document.getElementById("livebadge");
   const address = document.body.dataset.live;
-  if (address && "EventSource" in window && location.protocol !== "file:") {
-    const badge = document.getElementById("livebadge");
-    let busy = false;
-    let again = false;
-    async function refresh() {
-      if (busy) { again = true; return; }
-      busy = true;
-      try {
-        const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-        if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      } catch { /* the server is gone; EventSource says so */ }
-      busy = false;
-      if (again) { again = false; setTimeout(refresh, 200); }
+  let source = null;
+  let busy = false;
+  let again = false;
+  let cost = 0; // milliseconds the last refresh took: a page that is slow to make is asked for less often
+  async function refresh() {
+    if (busy) { again = true; return; }
+    busy = true;
+    const began = performance.now();
+    try {
+      const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+      if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
+    } catch { /* the server is gone; EventSource says so */ }
+    cost = performance.now() - began;
+    setTimeout(() => { busy = false; if (again) { again = false; refresh(); } }, Math.min(Math.max(4 * cost, 100), 10_000));
+  }
+  // A row that is new goes to the end, one that is known is replaced: the whole page follows when it is made.
+  function append(markup) {
+    const body = document.querySelector("table[data-tail] tbody");
+    if (!body) return;
+    for (const one of markup) {
+      const holder = document.createElement("template");
+      holder.innerHTML = one;
+      const row = holder.content.querySelector("tr");
+      if (!row) continue;
+      const old = body.querySelector(`tr[data-href="${CSS.escape(row.dataset.href ?? "")}"]`);
+      if (old?.classList.contains("selected")) row.classList.add("selected");
+      if (old) old.replaceWith(row); else body.append(row);
     }
-    function put(page) {
+  }
+  function put(page) {
       if (typing(document.activeElement ?? document.body)) return;
       const at = rows().indexOf(current());
       const picked = new Set(boxes().filter((one) => one.checked).map((one) => one.value));
@@ -142,10 +205,15 @@
       }
       for (const box of boxes()) box.checked = picked.has(box.value);
       if (at >= 0) rows()[at]?.classList.add("selected");
-      if (!page.body.dataset.live) { source.close(); badge.hidden = true; }
-    }
-    const source = new EventSource(address);
-    source.addEventListener("ready", () => { badge.hidden = false; });
+      if (!page.body.dataset.live && source) { source.close(); badge.hidden = true; }
+      if ("stale" in page.body.dataset) setTimeout(refresh, 1000);
+  }
+  if (location.protocol !== "file:" && "stale" in document.body.dataset) setTimeout(refresh, 1000);
+  if (address && "EventSource" in window && location.protocol !== "file:") {
+    source = new EventSource(address);
+    // What was written between the making of the page and now is in no event.
+    source.addEventListener("ready", () => { badge.hidden = false; refresh(); });
+    source.addEventListener("rows", (event) => append(JSON.parse(event.data)));
     source.addEventListener("grew", refresh);
     source.addEventListener("error", () => { badge.hidden = true; });
   }

@@ -1,0 +1,169 @@
+"""How a page is answered: a handler's data as HTML or JSON, an error in one shape, a form only with its token."""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from unspool.errors import (
+    AmbiguousRecordID,
+    InvalidID,
+    NoSnapshot,
+    RecordingNotFound,
+    SeqNotFound,
+    UnspoolError,
+    UsageError,
+)
+from unspool.text import dump_json, show_text
+from unspool.web.forkjobs import JobNotFound, Jobs
+from unspool.web.guard import LARGEST_FORM, Door
+from unspool.web.links import PageLinks
+from unspool.web.render import html
+from unspool.web.shelf import LoadedRun, Shelf
+
+__all__ = ["FORM_TOKEN", "Fields", "ForkingOff", "Handler", "Page", "Pages", "answer", "form_route", "page_routes"]
+
+FORM_TOKEN: Final = "form-token"
+_MOST_FIELDS: Final = 20_000
+
+Page: TypeAlias = tuple[str, dict[str, Any]]
+Handler: TypeAlias = Callable[[Request, "Pages"], "Page | Response"]
+Fields: TypeAlias = Sequence[tuple[str, str]]
+FormHandler: TypeAlias = Callable[[Request, "Pages", Fields], "Page | Response"]
+
+_MISSING: Final = (RecordingNotFound, SeqNotFound, NoSnapshot, InvalidID, AmbiguousRecordID, JobNotFound)
+# Where a page has a form its address goes along as the referrer, to this server only: with `no-referrer` browsers send
+# `Origin: null` when the form is posted, and such a post is refused.
+_WITH_FORM: Final = {"referrer-policy": "same-origin"}
+
+logger = logging.getLogger("unspool")
+
+
+class Pages:
+    """What all handlers share.
+
+    Attributes:
+        jobs: the forks that this server runs; None where forking is off.
+    """
+
+    def __init__(self, shelf: Shelf, door: Door, jobs: Jobs | None = None) -> None:
+        self.shelf = shelf
+        self.door = door
+        self.jobs = jobs
+        self.links = PageLinks(forking=jobs is not None)
+
+
+def page_routes(path: str, handler: Handler, pages: Pages) -> list[Route]:
+    """The routes of a page and of the same as data."""
+
+    def endpoint(request: Request) -> Response:
+        return answer(request, pages, handler)
+
+    every = [Route(path, endpoint, methods=["GET"])]
+    return [Route(f"{path}.json", endpoint, methods=["GET"]), *every] if path != "/" else every
+
+
+def form_route(path: str, handler: FormHandler, pages: Pages) -> Route:
+    """The route of a form, which `Guard` has let in: read whole, and refused without the token of its page."""
+
+    async def endpoint(request: Request) -> Response:
+        fields: list[tuple[str, str]] = []
+        try:
+            fields = _fields(await _body(request), pages.door)
+        except UnspoolError as exc:
+            problem = exc  # the name of an exception is gone behind its block
+
+            def refuse(_request: Request, _pages: Pages) -> Page:
+                raise problem
+
+            return await run_in_threadpool(answer, request, pages, refuse)
+        return await run_in_threadpool(answer, request, pages, lambda asked, all_: handler(asked, all_, fields))
+
+    return Route(path, endpoint, methods=["POST"])
+
+
+class FormRefused(UnspoolError):
+    """A form that does not come from a page of this server, or cannot be read."""
+
+
+class ForkingOff(UnspoolError):
+    """This server only shows."""
+
+
+async def _body(request: Request) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > LARGEST_FORM:  # the header said otherwise
+            raise FormRefused("the form is larger than it said")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _fields(body: bytes, door: Door) -> list[tuple[str, str]]:
+    try:
+        fields = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError as exc:
+        raise FormRefused(f"the form cannot be read: {exc}") from exc
+    given = next((value for name, value in fields if name == FORM_TOKEN), "")
+    if not hmac.compare_digest(given.encode("utf-8", "surrogatepass"), door.form_token.encode()):
+        raise FormRefused(
+            "the form is not of this server, or of one that was started anew: nothing was done. Load the page again"
+        )
+    return [(name, value) for name, value in fields if name != FORM_TOKEN]
+
+
+def answer(request: Request, pages: Pages, handler: Handler) -> Response:
+    """A handler's page as HTML or JSON; an error in one shape."""
+    as_json = request.url.path.endswith(".json")
+    status = 200
+    try:
+        found = handler(request, pages)
+        if isinstance(found, Response):
+            return found
+        template, context = found
+    except UnspoolError as exc:
+        status = _status(exc)
+        template, context = "error.html", {"title": type(exc).__name__, "message": str(exc), "status": status}
+    except Exception as exc:  # noqa: BLE001 - a defect must not end the server, nor show its insides
+        logger.warning("%s: %s: %s", show_text(request.url.path), type(exc).__name__, show_text(str(exc)))
+        what = f"This is a defect of unspool: {type(exc).__name__}: {exc}"
+        status, template, context = 500, "error.html", {"title": "Defect", "message": what, "status": 500}
+    if as_json:
+        document = {"error": context} if status != 200 else _document(context)
+        return Response(dump_json(document), status, media_type="application/json")
+    with_form = FORM_TOKEN.replace("-", "_") in context
+    page = html(template, links=pages.links, **{"live": "", **context})
+    return HTMLResponse(page, status, headers=_WITH_FORM if with_form else None)
+
+
+def _status(exc: UnspoolError) -> int:
+    if isinstance(exc, FormRefused | ForkingOff):
+        return 403
+    return 404 if isinstance(exc, _MISSING) else 400 if isinstance(exc, UsageError) else 500
+
+
+def _document(context: dict[str, Any]) -> dict[str, Any]:
+    """What a page shows, as data: without drawings and without what only places things on a page."""
+    left_out = ("live", "page_title", "run", "view", "snippets", "form_token")
+    return {key: _plain(value) for key, value in context.items() if key not in left_out}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, LoadedRun):
+        return value.subject.name
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
