@@ -403,7 +403,7 @@ def test_mcp_tool_calls_carry_their_span_when_asked(tmp_path: Path, options: lis
         if node.span.name == "greeting":
             paths.append(above[1:])
     if options:
-        assert paths == [["polite", "greeter/greet", "greeting"]]
+        assert paths == [["polite", "greeter/greet", "tools/call greet", "greeting"]]
     else:
         assert len(paths) == 1
         assert "polite" not in paths[0]

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
-import shutil
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from capture_browser import UNSPOOL, WAIT_S, Person, root_of, serving, write_report
 
 from unspool.events import (
     ContextSnapshotData,
@@ -25,7 +21,6 @@ from unspool.events import (
     SyscallEventData,
     ToolCall,
 )
-from unspool.recording.address import newest_first
 from unspool.recording.recorder import Recorder
 from unspool.store import Store
 
@@ -35,66 +30,12 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("jinja2")
 pytest.importorskip("openai")
 
-UNSPOOL = [sys.executable, "-m", "unspool"]
-WAIT_S = 30  # for what must happen; far more than it takes
-
-
-class Server(NamedTuple):
-    """A running `unspool web`: the address it printed, and that address without the token."""
-
-    address: str
-    base: str
-    process: subprocess.Popen[str]
-
-
-@contextlib.contextmanager
-def serving(store: Path, *args: str) -> Iterator[Server]:
-    env = {name: value for name, value in os.environ.items() if not name.startswith("UNSPOOL")}
-    process = subprocess.Popen(
-        [*UNSPOOL, "web", "--store", store, "--port", "0", *args],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        address = process.stdout.readline().strip()
-        assert address, process.communicate()[1]
-        yield Server(address, re.sub(r"/(\?.*)?$", "", address), process)
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.communicate(timeout=WAIT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Store:
-    """A store with the demo's run."""
-    folder = tmp_path_factory.mktemp("web") / "store"
-    done = subprocess.run(
-        [*UNSPOOL, "demo", "--no-tour", "--store", folder], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return Store(folder)
-
-
-@pytest.fixture(scope="module")
-def server(demo) -> Iterator[Server]:
-    with serving(demo.path) as running:
-        yield running
-
 
 @pytest.fixture
 def client(server):
     with httpx2.Client(base_url=server.base, timeout=WAIT_S, follow_redirects=True, trust_env=False) as opened:
         assert opened.get(server.address.removeprefix(server.base)).status_code == 200
         yield opened
-
-
-def root_of(store: Store) -> str:
-    return [one.record_id for one in newest_first(store)][-1]
 
 
 def events_of(call: int, pid: int, text: str) -> Iterator[RecordEvent]:
@@ -214,12 +155,7 @@ def test_without_the_extra_it_says_what_to_install(missing, command, demo, tmp_p
 
 def report(demo: Store, folder: Path, *args: str) -> tuple[Path, str]:
     target = folder / "run.html"
-    done = subprocess.run(
-        [*UNSPOOL, "report", root_of(demo), "--store", demo.path, "-o", target, *args],
-        capture_output=True, text=True, timeout=WAIT_S, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return target, done.stderr
+    return target, write_report(demo, target, *args)
 
 
 def test_a_report_is_redacted_unless_everything_is_asked_for(demo, tmp_path):
@@ -234,7 +170,7 @@ def test_a_report_is_redacted_unless_everything_is_asked_for(demo, tmp_path):
 
 
 def test_a_report_asks_for_nothing_from_anywhere(demo, tmp_path):
-    text = report(demo, tmp_path)[0].read_text()
+    text = re.sub(r"<script>.*?</script>", "", report(demo, tmp_path)[0].read_text(), flags=re.DOTALL)
     assert not re.findall(r'(?:src|href|action|data-live)="(?!#|data:|")[^"]+"', text)
     assert "url(" not in text
     assert "@import" not in text
@@ -253,70 +189,6 @@ def test_a_report_is_never_overwritten_unasked(demo, tmp_path):
 
 
 # --- in a browser ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory):
-    """Debian's Chromium without a screen; every line of its console is kept."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    service = pytest.importorskip("selenium.webdriver.chrome.service")
-    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no chromium and chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for one in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update", "--window-size=1280,900",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):  # fmt: skip
-        options.add_argument(one)
-    browser = webdriver.Chrome(options=options, service=service.Service(driver))
-    yield browser
-    browser.quit()
-
-
-class Person:
-    """Somebody at the keyboard."""
-
-    def __init__(self, browser, base: str) -> None:
-        self.browser, self.base = browser, base
-
-    def open(self, path: str) -> None:
-        self.browser.get(self.base + path)
-
-    def type(self, *keys: str) -> None:
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        for key in keys:
-            ActionChains(self.browser).send_keys(key).perform()
-
-    def until(self, fits) -> None:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        WebDriverWait(self.browser, WAIT_S, poll_frequency=0.05).until(lambda _: fits())
-
-    def at(self, pattern: str) -> None:
-        """Wait until the page with this address is there, with its keys."""
-        self.until(lambda: re.search(pattern, self.browser.current_url))
-        self.until(lambda: self.browser.execute_script("return document.readyState") == "complete")
-
-    def text(self, selector: str = "main") -> str:
-        return self.browser.execute_script("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
-
-    def complaints(self) -> list[str]:
-        return [one["message"] for one in self.browser.get_log("browser") if one["level"] in ("SEVERE", "WARNING")]
-
-
-@pytest.fixture
-def person(chromium, server):
-    somebody = Person(chromium, server.base)
-    chromium.get_log("browser")
-    somebody.open(server.address.removeprefix(server.base))
-    somebody.at(r":\d+/$")
-    yield somebody
-    assert somebody.complaints() == []
 
 
 def test_from_the_list_to_the_failed_step_with_the_keyboard_alone(person, demo):
@@ -370,10 +242,7 @@ def test_two_runs_are_chosen_and_compared_with_the_keyboard_alone(chromium, tmp_
                 for event in events_of(call, recorder.metadata.pid, "same" if call == 1 else text):
                     recorder.write_event(event)
     with serving(store.path) as server:
-        person = Person(chromium, server.base)
-        chromium.get_log("browser")
-        person.open(server.address.removeprefix(server.base))
-        person.at(r":\d+/$")
+        person = Person(chromium, server.base).enter(server)
         person.type("j", "x", "j", "x", "c")
         person.at(r"/compare\?")
         assert "First difference: step 2" in person.text(".parting")
@@ -386,10 +255,7 @@ def test_a_live_run_grows_on_the_page_by_itself(chromium, tmp_path):
     with Recorder(store.records, store.next_pid(), "still going") as recorder, serving(store.path) as server:
         for event in events_of(1, 1, "first"):
             recorder.write_event(event)
-        person = Person(chromium, server.base)
-        chromium.get_log("browser")
-        person.open(server.address.removeprefix(server.base))
-        person.at(r":\d+/$")
+        person = Person(chromium, server.base).enter(server)
         person.open(f"/run/{recorder.record_id}")
         person.until(lambda: person.browser.find_element("id", "livebadge").is_displayed())
         assert "answer second" not in person.text()
@@ -415,9 +281,7 @@ def test_a_hostile_recording_does_nothing_in_a_browser(chromium, tmp_path):
         [*UNSPOOL, "report", "1", "--full", "--store", store.path, "-o", target], check=True, capture_output=True
     )
     with serving(store.path) as server:
-        person = Person(chromium, server.base)
-        chromium.get_log("browser")
-        person.open(server.address.removeprefix(server.base))
+        person = Person(chromium, server.base).enter(server)
         run = f"{server.base}/run/{recorder.record_id}"
         for address in (f"{server.base}/", run, f"{run}/step/1", f"{run}/context", f"{run}/blame", target.as_uri()):
             person.browser.get(address)
@@ -430,7 +294,6 @@ def test_a_hostile_recording_does_nothing_in_a_browser(chromium, tmp_path):
 def test_a_report_opens_from_a_file_and_its_steps_unfold(chromium, demo, tmp_path):
     target, _ = report(demo, tmp_path)
     person = Person(chromium, target.as_uri())
-    chromium.get_log("browser")
     person.open("")
     person.type("e", "e", "e", "\ue007")
     person.until(lambda: "#step-" in person.browser.current_url)

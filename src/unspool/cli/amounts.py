@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["age", "bytes_text", "cost", "count", "counted", "seconds_since", "tokens"]
+__all__ = ["age", "bytes_text", "cost", "count", "counted", "seconds_since", "token_sum", "tokens"]
 
 UNKNOWN: Final = "?"
 _AGES: Final = ((86400 * 7, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -48,6 +48,16 @@ def tokens(number: int | None, *, more: bool = False) -> str:
             amount = number / unit
             return f"{amount:.0f}{letter}{mark}" if amount >= 100 else f"{amount:.1f}{letter}{mark}"
     return f"{number}{mark}"
+
+
+def token_sum(number: int | None, unknown: int) -> str:
+    """A sum as words: `950 tokens`, `48.3k+ tokens` if `unknown` calls are missing in it, `tokens unknown` if all are.
+
+    A sum of 0 out of calls of which some are not known says nothing about what was used.
+    """
+    if number is None or (unknown and not number):
+        return "tokens unknown"
+    return f"{tokens(number, more=unknown > 0)} tokens"
 
 
 def cost(usd: float | None, *, more: bool = False) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 from unspool.cli.listing import answer_cost
-from unspool.cli.options import Command, json_option, recording_argument, store_option
+from unspool.cli.options import DOLLARS, Command, json_option, recording_argument, store_option
 from unspool.cli.prices import Prices, prices_for, prices_option
 from unspool.cli.spending_limit import rules_for_cost
 from unspool.cli.supervise import supervise
@@ -67,7 +67,7 @@ _CONFIRMATIONS: Final = 3  # rounds of more samples at the two calls that matter
 @click.option(
     "--max-calls", type=click.IntRange(min=1), metavar="N", help="Stop before more live model calls than this."
 )
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Stop when the forks have cost this.")
+@click.option("--max-cost", type=DOLLARS, metavar="USD", help="Stop when the forks have cost this.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before it starts.")
 @prices_option
 @store_option

@@ -9,7 +9,7 @@ import click
 
 from unspool.cli.fork_options import edit_document, parse_appends, parse_params, parse_tool_results, text_or_file
 from unspool.cli.fork_send import Sending, send_samples
-from unspool.cli.options import Command, json_option, recording_argument, store_option
+from unspool.cli.options import DOLLARS, SECONDS, Command, json_option, recording_argument, store_option
 from unspool.cli.prices import prices_for, prices_option
 from unspool.cli.terminal import hint, note, put, use_color
 from unspool.errors import UsageError
@@ -76,10 +76,10 @@ __all__ = ["fork"]
 @click.option("--base-url", metavar="URL", help="Send to another server (--send, --dry-run).")
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.  [default: the provider's]")
 @click.option(
-    "--timeout", "timeout_s", metavar="SECONDS", type=float, default=600.0, show_default=True, help="Of each --send."
+    "--timeout", "timeout_s", metavar="SECONDS", type=SECONDS, default=600.0, show_default=True, help="Of each --send."
 )
 @click.option("--max-calls", metavar="N", type=click.IntRange(min=0), help="Live model calls allowed, together.")
-@click.option("--max-cost", metavar="USD", type=float, help="US dollars that live calls may cost, together.")
+@click.option("--max-cost", metavar="USD", type=DOLLARS, help="US dollars that live calls may cost, together.")
 @click.option(
     "--live-tools",
     metavar="NAME",

@@ -33,14 +33,17 @@ def text_or_file(option: str, value: str) -> str:
     return read_text(option, Path(value[1:]))
 
 
-def read_text(option: str, path: Path) -> str:
+def read_text(option: str, path: Path, *, errors: str = "strict") -> str:
     """The text of a file.
+
+    Args:
+        errors: as `bytes.decode` takes it; `surrogatepass` for a document that may quote half of a surrogate pair.
 
     Raises:
         UsageError: it cannot be read, or is no UTF-8.
     """
     try:
-        return path.read_bytes().decode()
+        return path.read_bytes().decode("utf-8", errors)
     except OSError as exc:
         raise UsageError(
             f"{option}: cannot read {path}: {exc.strerror or exc}. A text that begins with @ is written @@…"
@@ -104,7 +107,7 @@ def edit_document(draft: Draft, file: Path | None = None) -> bool:
         UsageError: there is no editor, or it failed, or the document cannot be read back. It is kept then.
     """
     if file is not None:
-        text = read_text("--edit-file", file)
+        text = read_text("--edit-file", file, errors="surrogatepass")
         try:
             read_document(text, draft)
         except BrokenDocument as exc:

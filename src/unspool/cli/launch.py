@@ -7,6 +7,7 @@ import importlib.util
 import os
 import secrets
 import select
+import shlex
 import shutil
 import signal
 import subprocess
@@ -70,7 +71,8 @@ class Launch:
         lineage: more fields of the `Lineage` of the first process.
 
     Raises:
-        UsageError: the command does not exist or cannot be executed.
+        UsageError: the command does not exist or cannot be executed; or this is inside a rerun, which answers for it
+            that nothing is sent.
     """
 
     def __init__(
@@ -93,8 +95,14 @@ class Launch:
             raise UsageError("no command given. Put it after --, for example: unspool run -- python agent.py")
         self.env = dict(os.environ if environ is None else environ)
         self.cwd = cwd
+        _refuse_inside_rerun(self.env, lineage or {}, argv)
         program = argv[0] if cwd is None or os.sep not in argv[0] else os.path.join(cwd, argv[0])
         if shutil.which(program, path=self.env.get("PATH")) is None:
+            if argv[0].startswith("-"):
+                raise UsageError(
+                    f"no such option: {argv[0]}. Options of unspool stand before the command, see --help; "
+                    f"a command whose name begins with - cannot be started"
+                )
             raise UsageError(
                 f"{argv[0]}: command not found or not executable. Give a program, for example: python agent.py"
             )
@@ -344,6 +352,35 @@ def _is_foreground() -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def _refuse_inside_rerun(environ: Mapping[str, str], lineage: Mapping[str, Any], argv: Sequence[str]) -> None:
+    """A run started by a program that is rerun would be live, with its model calls sent and paid for once more.
+
+    The recording that is served does not hold it: it was a run of its own then too. Where the rerun may go on live
+    anyway it is let through; so is a rerun, which serves.
+
+    Raises:
+        UsageError: it is refused.
+    """
+    from unspool.capture.environment import lineage_from
+    from unspool.serving.plan import read_plan
+
+    outer = lineage_from(environ)
+    if outer is None or outer.rerun is None or "rerun" in lineage:
+        return
+    try:
+        plan = read_plan(Path(outer.rerun))
+    except (OSError, msgspec.DecodeError):
+        return  # that rerun has ended, and what it left running is bound by nothing any more
+    if plan.on_divergence == "live":
+        return
+    raise UsageError(
+        f"not started: {shlex.join(argv)[:200]}. This is inside {'a fork' if plan.target else 'a rerun'} of "
+        f"{plan.root}, which is served from there; a run in it is a recording of its own, and would be live. Rerun "
+        f"that one by itself (unspool ls lists it), or let this one be live too: unspool rerun {plan.root} "
+        f"--on-divergence live"
+    )
 
 
 def _last_pid(store: Store) -> int:

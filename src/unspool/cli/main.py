@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TextIO
 import click
 
 from unspool.cli.options import common_options
-from unspool.cli.terminal import Settings, note, red, use_color
+from unspool.cli.terminal import STDOUT, Settings, note, red, use_color
 from unspool.errors import Divergence, UnspoolError, UsageError
 
 if TYPE_CHECKING:
@@ -130,12 +130,12 @@ class Commands(click.Group):
         common = Settings()
         try:
             code = self._run(list(sys.argv[1:] if args is None else args), common, extra)
-            sys.stdout.flush()
+            code = _put_out(code, common)
         except BrokenPipeError:
-            _discard_output(sys.stdout)
             code = _BROKEN_PIPE
         except KeyboardInterrupt:
             code = _INTERRUPTED
+        _discard_output(sys.stdout)
         # What could not be said must not change the exit code (to 120), which may be that of the user's command.
         _discard_output(sys.stderr)
         sys.exit(code)
@@ -150,7 +150,7 @@ class Commands(click.Group):
             note("")  # ends the line of the prompt
             return _INTERRUPTED
         except click.ClickException as exc:
-            _report(exc, exc.format_message(), common)
+            _report(exc, _in_plain_words(exc.format_message()), common)
             where = getattr(exc, "ctx", None)
             if where is not None:
                 note(f"Help: {where.command_path} --help")
@@ -160,11 +160,33 @@ class Commands(click.Group):
         except BrokenPipeError:
             raise
         except OSError as exc:
-            return _report(exc, f"{exc.strerror or exc}{f': {exc.filename}' if exc.filename else ''}", common)
+            return _report(exc, _what_failed(exc), common)
         except Exception as exc:  # noqa: BLE001 - the last resort: a defect is reported, not thrown at the user
             what = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
             return _report(exc, f"this is a defect of unspool: {what}. Show where with: unspool --traceback …", common)
         return 0
+
+
+def _put_out(code: int, common: Settings) -> int:
+    """Write what is still held back; the exit code, which is a failure if that cannot be written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        return code or _report(exc, f"{exc.strerror or exc}: {STDOUT}", common)
+    return code
+
+
+def _in_plain_words(message: str) -> str:
+    """A message of click on one line, with what people call the type that it names."""
+    line = " ".join(message.split())
+    return line.replace("a valid integer range", "a whole number").replace("a valid float range", "a number")
+
+
+def _what_failed(error: OSError) -> str:
+    """What the system said, and of what."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
 def _complete(group: click.Group, instruction: str) -> int:

@@ -12,7 +12,7 @@ import click
 
 from unspool.cli.options import Command
 from unspool.cli.terminal import hint, put
-from unspool.errors import UsageError
+from unspool.errors import UnspoolError, UsageError
 
 __all__ = ["model_server"]
 
@@ -46,7 +46,7 @@ def model_server(host: str, port: int, script: str | None) -> None:
     try:
         serve_forever(host, port, function, pages=pages, on_ready=ready)
     except OSError as exc:
-        raise UsageError(f"cannot listen on {host}:{port}: {exc.strerror or exc}. Choose another --port.") from exc
+        raise UnspoolError(f"cannot listen on {host}:{port}: {exc.strerror or exc}. Choose another --port.") from exc
 
 
 def _script(text: str) -> tuple[Any, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -12,10 +13,12 @@ from unspool.cli.terminal import Settings
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-__all__ = ["Command", "json_option", "recording_argument", "store_option"]
+__all__ = ["DOLLARS", "SECONDS", "SECONDS_MAX", "Command", "json_option", "recording_argument", "store_option"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 _COMPLETIONS_MAX = 50
+SECONDS_MAX: Final = 10 * 365 * 86400
+"""What sleeps and waits can take, and nobody will wait for."""
 
 
 class Command(click.Command):
@@ -100,3 +103,37 @@ def store_option(function: F) -> F:
 def json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")(function)
+
+
+class _Dollars(click.ParamType[float]):
+    """`0.5`, `5`, `$5`."""
+
+    name = "dollars"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            amount = float(str(value).strip().removeprefix("$"))
+        except ValueError:
+            amount = -1.0
+        if not 0 <= amount < math.inf:  # and no NaN, which is in no order with anything
+            self.fail(f"{value!r} is no amount of US dollars. Write for example 5 or 0.25", param, ctx)
+        return amount
+
+
+class _Seconds(click.ParamType[float]):
+    """`600`, `1.5`: more than none, and no longer than a wait can be."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = float(str(value))
+        except ValueError:
+            seconds = 0.0
+        if not 0 < seconds <= SECONDS_MAX:
+            self.fail(f"{value!r} is no number of seconds. Write for example 600 or 1.5", param, ctx)
+        return seconds
+
+
+DOLLARS: Final = _Dollars()
+SECONDS: Final = _Seconds()

@@ -12,7 +12,7 @@ from unspool.cli.options import Command, recording_argument, store_option
 from unspool.cli.prices import prices_for, prices_option
 from unspool.cli.terminal import hint, note
 from unspool.cli.web import page_module
-from unspool.errors import UsageError
+from unspool.errors import StoreError, UsageError
 from unspool.store import find_store
 from unspool.text import show_text
 
@@ -47,6 +47,9 @@ def report(
     place = find_store(store)
     target = Path(output or f"{recording.replace('/', '_').replace(':', '_')}.html")
     to_stdout = output == "-"
+    if "@" in recording:
+        alone = recording.partition("@")[0]
+        raise UsageError(f"{show_text(recording)} is a point in a recording; give the recording alone: {alone}")
     if not to_stdout and target.exists() and not force:
         raise UsageError(f"{target} exists. Overwrite it with --force, or name another with -o.")
     made = make_report(shelf_of(place, prices_for(place, prices)), recording, full=full, limit=steps)
@@ -60,5 +63,8 @@ def report(
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    target.write_bytes(data)
+    try:
+        target.write_bytes(data)
+    except OSError as exc:
+        raise StoreError(f"cannot write {target}: {exc.strerror or exc}. Name another file with -o.") from exc
     hint(f"Open it in a browser: {where}")

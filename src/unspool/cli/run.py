@@ -72,25 +72,35 @@ def run(
 
     The Python processes that COMMAND starts are recorded too. It keeps its terminal, its signals and its exit code
     (128+N if signal N ended it). If TRACEPARENT is set, the recording is part of that trace; processes that COMMAND
-    starts get a TRACEPARENT of their own. Put -- before it:
+    starts get a TRACEPARENT of their own. A limit that ends the command sends it SIGTERM: exit code 143. Put -- before
+    it:
 
     \b
         unspool run -- python agent.py --verbose
         unspool run --name "nightly" --trace file,process,net -- ./nightly.sh
         unspool run --budget 200k --max-cost 5 -- python agent.py
     """
-    more = {"propagate": propagate}
-    launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace), lineage=more)
+    more: dict[str, Any] = {"propagate": propagate}
     began = time.monotonic()
     kept = limits_from(limits)
     with contextlib.ExitStack() as watching:
+        gate = None
+        if kept.can_say_no:
+            from unspool.cli.gate import Gate
+
+            try:
+                gate = watching.enter_context(Gate())
+                more["gate"] = gate.address
+            except OSError as exc:
+                note(f"unspool: limits act only after the call that crosses them: no socket can be made: {exc}")
+        launch = Launch(command, store=find_store(store), name=name, audit=audit_kinds(trace), lineage=more)
         watching.enter_context(exporting(launch, otlp, messages=otlp_messages))
         if not kept.is_empty:
             from unspool.cli.limits import LimitWatch  # analyses are slow to load, and seldom needed here
 
             if kept.budget is not None:
                 launch.env["UNSPOOL_BUDGET"] = str(kept.budget)  # for `unspool.on_alert` in the command
-            watching.enter_context(LimitWatch(launch, kept))
+            watching.enter_context(LimitWatch(launch, kept, gate=gate))
         code = launch.run()
     if not quiet:
         note(summary(launch, time.monotonic() - began))

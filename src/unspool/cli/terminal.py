@@ -10,10 +10,24 @@ from typing import IO, Any, Final, Literal
 
 import click
 
-__all__ = ["Settings", "bold", "dim", "hint", "is_terminal", "note", "put", "red", "settings", "use_color", "width"]
+__all__ = [
+    "STDOUT",
+    "Settings",
+    "bold",
+    "dim",
+    "hint",
+    "is_terminal",
+    "note",
+    "put",
+    "red",
+    "settings",
+    "use_color",
+    "width",
+]
 
 ColorChoice = Literal["auto", "always", "never"]
 _DEFAULT_WIDTH: Final = 80
+STDOUT: Final = "standard output"
 
 
 @dataclass
@@ -58,8 +72,18 @@ def width(stream: IO[Any] | None = None) -> int | None:
 
 
 def put(text: str) -> None:
-    """A result, to standard output."""
-    sys.stdout.write(text + "\n")
+    """A result, to standard output.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        OSError: it cannot be written; its `filename` says that it was standard output.
+    """
+    try:
+        sys.stdout.write(text + "\n")
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, STDOUT) from exc
 
 
 def note(text: str) -> None:

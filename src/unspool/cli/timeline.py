@@ -116,9 +116,10 @@ def _head(tree: SpanTree) -> str:
     metadata = tree.metadata
     cost = f", {amounts.cost(metadata.total_cost_usd)}" if metadata.total_cost_usd is not None else ""
     errors = f", {amounts.counted(metadata.error_count, 'error')}" if metadata.error_count else ""
+    unknown = sum(node.span.kind == "llm" and node.span.tokens_used is None for node, _ in tree.walk())
     return (
         f"Trace {show_text(tree.trace_id)[:_ID_MAX]}: {amounts.counted(metadata.total_spans, 'span')}, "
-        f"{format_duration(metadata.total_duration)}, {amounts.tokens(metadata.total_tokens)} tokens{cost}{errors}"
+        f"{format_duration(metadata.total_duration)}, {amounts.token_sum(metadata.total_tokens, unknown)}{cost}{errors}"
     )
 
 
@@ -214,7 +215,8 @@ def _label(line: _Line) -> str:
 
 def _amounts(span: Span, start: int, end: int, on_path: dict[str, int] | None) -> str:
     lasted = on_path.get(span.span_id, 0) if on_path is not None else end - start
-    text = format_duration(lasted) + ("+" if span.status is SpanStatus.OPEN else "")
+    # What was cut off with its process has an end all the same, where that of the process is known.
+    text = format_duration(lasted) + ("+" if span.status is SpanStatus.OPEN and not span.end_time_ns else "")
     return f"{text:>8}" + (f" {amounts.tokens(span.tokens_used):>6}" if span.kind == "llm" else " " * 7)
 
 

@@ -21,7 +21,16 @@ from unspool.providers.vendors import vendor_of_host
 from unspool.replay.forkplan import ForkPlan
 from unspool.text import show_text
 
-__all__ = ["LiveAnswer", "LiveRequest", "SendFailed", "based_on", "live_request", "send", "with_credentials"]
+__all__ = [
+    "LiveAnswer",
+    "LiveRequest",
+    "SendFailed",
+    "based_on",
+    "key_names",
+    "live_request",
+    "send",
+    "with_credentials",
+]
 
 REDACTED: Final = "REDACTED"
 # Made anew for each request, or meant for one connection.
@@ -141,7 +150,7 @@ def with_credentials(
     if not places and not in_query:
         return request
     parts = urlsplit(request.url)
-    names = _key_names(request) if key_env is None else (key_env,)
+    names = key_names(request) if key_env is None else (key_env,)
     found = next((name for name in names if environ.get(name)), None)
     if found is None:
         raise UsageError(
@@ -172,7 +181,8 @@ def with_credentials(
     return LiveRequest(request.method, url, headers, request.body, request.provider, request.dropped)
 
 
-def _key_names(request: LiveRequest) -> tuple[str, ...]:
+def key_names(request: LiveRequest) -> tuple[str, ...]:
+    """The environment variables in which the key of a request's vendor is looked for, in this order."""
     vendor = vendor_of_host(request.url) or PROVIDERS[request.provider].vendor
     return _KEYS.get(vendor) or (f"{vendor.upper()}_API_KEY",)
 

@@ -176,3 +176,65 @@ def test_counts_that_contradict_each_other_or_are_missing(invoke, store, counts)
     for command in (["ctx", "1"], ["ctx", "1", "--all"], ["growth", "1"], ["growth", "1", "--budget", "10"]):
         result = invoke(*command)
         assert result.exit_code == 0, result.output
+
+
+def test_what_the_provider_read_itself_is_a_line_of_its_own(invoke, store):
+    talk = Talk(store.records, store.next_pid())
+    talk.more = {"web_search_options": {}}
+    talk.user("How high is it? " * 20).ask("I do not know.").user("Look it up.")
+    talk.unseen = 12_000
+    cited = [{"type": "url_citation", "url_citation": {"url": "https://x", "title": "X"}}]
+    talk.send().answer("Britannica says 3,747 m.", marks=cited)
+    talk.close()
+    text = " ".join(text_of(invoke("ctx", "1")).split())
+    added = re.search(
+        r"Added by the provider: about (1[12],\d{3}) tokens that no request holds \(a search ran at the provider\)",
+        text,
+    )
+    assert added is not None
+    assert f"not in the request {added[1]}" in text
+    found = json.loads(text_of(invoke("ctx", "1", "--json")))
+    assert f"{found['unseen']:,}" == added[1]
+    assert found["unseen_because"] == "a search ran at the provider"
+    blamed = " ".join(text_of(invoke("blame", "1")).split())
+    assert re.search(rf"{added[1]} ×2 not in the requests", blamed)
+
+
+def by_hand(store) -> None:
+    """A run whose messages are recorded and whose requests are not, as imports are."""
+    recorder = Recorder(store.records, store.next_pid(), "imported")
+    messages = [CtxMessage("user", "Find it."), CtxMessage("tool", "zebra quagga okapi " * 200, "c1", "profile")]
+    for number in range(1, 8):
+        data = ContextSnapshotData(messages=messages, model="gpt-5", provider="openai_chat")
+        recorder.write_event(RecordEvent(RecordEventType.CONTEXT_SNAPSHOT, 0, number, 1, context=data, call=number))
+        llm = LLMResponseData("gpt-5", 700 + 10 * number, 5, text=f"Thinking {number}.")
+        recorder.write_event(RecordEvent(RecordEventType.LLM_RESPONSE, 0, number, 1, llm=llm, call=number))
+        messages = [*messages, CtxMessage("assistant", f"Thinking {number}."), CtxMessage("user", f"Go on {number}.")]
+    recorder.close()
+
+
+def test_what_cannot_be_sent_again_is_said_once_and_makes_no_fork(invoke, as_json, store):
+    by_hand(store)
+    result = invoke("ctx", "1", "--leaked", "--verify")
+    assert result.exit_code == 0, result.output
+    assert " ".join(result.stdout.split()).count("is not recorded, only its messages") == 1
+    [check] = as_json("ctx", "1", "--leaked", "--verify")["checks"]
+    assert (check["proven"], check["forks"], check["outcomes"]) == (False, [], [])
+    assert len(list(store.records.iterdir())) == 1
+    refused = invoke("ctx", "1", "--leaked", "--verify", "--run")
+    assert refused.exit_code == 2
+    assert "Traceback" not in refused.stderr
+
+
+def test_dropping_that_costs_more_than_it_saves_is_said_to(invoke, as_json, store):
+    talk = (
+        Talk(store.records, store.next_pid()).user("Find it.").use("profile", "zebra quagga okapi " * 30, say="First.")
+    )
+    for number in range(4):
+        talk.use("search", f"finding{number} " * 400, say=f"I see finding{number}.", given={"of": str(number)})
+    talk.ask("There is none.").close()
+    text = " ".join(text_of(invoke("ctx", "1", "--without", "3")).split())
+    assert "costs more than it saves, as it breaks the provider's cache" in text
+    found = as_json("ctx", "1", "--without", "3")
+    assert found["cache_refill_usd"] > found["saved_usd"]
+    assert found["never_in_saved_tokens"] > found["saved_tokens"]

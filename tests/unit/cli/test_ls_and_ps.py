@@ -128,6 +128,50 @@ def test_ls_refuses_a_negative_limit(invoke, store):
     assert invoke("ls", "-n", "-1").exit_code == 2
 
 
+def test_ls_searches_what_was_said(invoke, make, as_json):
+    found = make(tool(result="a rare Ptarmigan"), *model_call(1)).record_id
+    worker = make(tool(result="another PTARMIGAN"), parent=found, role="worker").record_id
+    other = make(tool(result="plain")).record_id
+    assert [row["record_id"] for row in as_json("ls", "--search", "ptarMIGAN")] == [found]
+    assert {row["record_id"] for row in as_json("ls", "-s", "ptarmigan", "--flat")} == {found, worker}
+    (row,) = as_json("ls", "--search", "PLAIN")
+    assert row["record_id"] == other
+    assert row["found"] == {"record_id": other, "seq_num": 1, "text": "plain"}
+    assert lines(invoke("ls", "--search", "capercaillie")) == []
+
+
+def test_ls_narrows_by_time_cost_model_tool_and_errors(make, as_json, invoke):
+    cheap = make(*model_call(1)).record_id
+    dear = make(*model_call(1, read=1_000_000, model="gpt-5"), tool(err="no")).record_id
+
+    def ids(*options):
+        return [row["record_id"] for row in as_json("ls", *options)]
+
+    assert ids("--min-cost", "0.1") == ids("--errors") == ids("--model", "gpt-5") == ids("--tool", "search") == [dear]
+    assert ids("--max-cost", "0.1") == [cheap]
+    assert ids("--since", "1h") == ids("--since", "today", "--until", "today") == [dear, cheap]
+    assert ids("--until", "yesterday") == []
+    assert invoke("ls", "--since", "7x").exit_code == 2
+    assert invoke("ls", "--min-cost", "-1").exit_code == 2
+
+
+def test_ls_is_the_same_with_and_without_a_catalog(store, make, as_json, invoke):
+    make(*model_call(1), tool(err="no"))
+    make(*model_call(1, model="my-own-7b"), running=True)
+
+    def rows():
+        return [{**row, "age_s": None} for row in as_json("ls")]
+
+    first = rows()
+    assert (store.path / "catalog.sqlite").exists()
+    assert rows() == first
+    (store.path / "catalog.sqlite").write_bytes(b"nothing of the kind")
+    assert rows() == first
+    (store.path / "catalog.sqlite").unlink()
+    (store.path / "catalog.sqlite").mkdir()
+    assert rows() == first
+
+
 # --- ps --------------------------------------------------------------------------------------------------------------
 
 

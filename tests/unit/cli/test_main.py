@@ -17,12 +17,13 @@ from unspool import __version__
 from unspool.cli.main import COMMANDS, cli
 
 SHARED = {
-    "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "ctx_json", "ctx_text",
-    "ctx_verify", "ctx_view", "ctx_whatif", "deaths", "exchanges", "filters", "findings", "growth_text",
-    "limit_options", "limits",
-    "follow", "fork_bench", "fork_options", "fork_run", "fork_send", "history", "launch", "lineview", "listing",
-    "main", "options", "otlp_export", "overview", "prices", "removal", "rerunfolders", "restart", "runs", "screens",
-    "spending_limit", "stopping", "subjects", "supervise", "suspects", "table", "terminal", "timeline", "tracelist",
+    "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "ctx_edits", "ctx_json", "ctx_run",
+    "ctx_text", "ctx_verify", "ctx_verify_text", "ctx_view", "ctx_whatif", "deaths", "exchanges", "filters",
+    "findings", "follow", "fork_bench", "fork_options", "fork_record", "fork_run", "fork_send", "gate",
+    "growth_text", "history", "joined", "launch", "limit_ledger", "limit_options", "limits", "lineview", "listing",
+    "main", "moments", "options", "otlp_export", "overview", "prices", "removal", "rerunfolders", "restart", "runs",
+    "screens", "spending_limit", "stopping", "subjects", "supervise", "suspects", "table", "terminal", "timeline",
+    "tracelist",
 }  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def test_traceback_shows_where_an_error_came_from(invoke, store, args):
 
 
 def test_a_defect_is_reported_without_a_traceback(invoke, store, monkeypatch):
-    monkeypatch.setattr("unspool.cli.ls.newest_first", lambda _store: 1 / 0)
+    monkeypatch.setattr("unspool.cli.ls.find_store", lambda _store: 1 / 0)
     result = invoke("ls")
     assert result.exit_code == 1
     assert "defect of unspool: ZeroDivisionError" in result.stderr
@@ -122,7 +123,7 @@ def test_ctrl_c_exits_with_130(invoke, store, monkeypatch):
     def interrupted(_store):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("unspool.cli.ls.newest_first", interrupted)
+    monkeypatch.setattr("unspool.cli.ls.find_store", interrupted)
     assert invoke("ls").exit_code == 130
 
 

@@ -81,13 +81,13 @@ def test_a_port_that_is_taken(invoke):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         result = invoke("model-server", "--port", str(taken.getsockname()[1]))
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "Choose another --port" in result.stderr
 
 
 def test_the_demo_is_run_with_the_store_and_its_code_comes_back(invoke, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("unspool.demo.tour.run_demo", lambda *args: asked.append(args) or 3)
+    monkeypatch.setattr("unspool.demo.tour.run_demo", lambda *args, then: asked.append((*args, then)) or 3)
     assert invoke("demo", "--no-tour", "--store", str(tmp_path)).exit_code == 3
     assert invoke("demo").exit_code == 3
-    assert [args[:2] for args in asked] == [(tmp_path, False), (None, True)]
+    assert [(args[:2], args[-1]) for args in asked] == [((tmp_path, False), None), ((None, True), None)]

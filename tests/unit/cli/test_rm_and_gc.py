@@ -51,6 +51,17 @@ def test_rm_removes_several_each_once(invoke, make, store):
     assert len(names(store)) == 1
 
 
+@pytest.mark.parametrize("command", [("rm", "-y", "1"), ("gc", "--keep", "1")])
+def test_what_is_removed_is_in_no_catalog(invoke, make, store, command):
+    make(tool(result="a rare capercaillie")), make(tool(result="a rare ptarmigan"))
+    assert "completed" in invoke("ls", "--search", "capercaillie").stdout
+    assert b"capercaillie" in (store.path / "catalog.sqlite").read_bytes()
+    assert invoke(*command).exit_code == 0
+    assert b"capercaillie" not in (store.path / "catalog.sqlite").read_bytes()
+    assert "completed" in invoke("ls", "--search", "ptarmigan").stdout
+    assert invoke("ls", "--search", "capercaillie").stdout == ""
+
+
 def test_rm_without_a_terminal_wants_yes(invoke, make, store):
     make()
     result = invoke("rm", "1")

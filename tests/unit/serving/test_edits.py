@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from unspool.errors import UsageError
-from unspool.serving.edits import Draft, Edits, Turn, read_edits, read_kept, rewrite, write_kept
+from unspool.serving.edits import Draft, Edits, Replace, Turn, read_edits, read_kept, rewrite, write_kept
 from unspool.serving.edits.kept import EDITS_NAME, KeptEdits
 
 CHAT = "https://api.openai.com/v1/chat/completions"
@@ -104,6 +104,24 @@ def test_what_a_later_request_does_not_hold_is_reported() -> None:
     assert len(done.missed) == 1
     assert "tool of c1" in done.missed[0]
     assert not rewrite(draft.edits(), "openai_chat", body, CHAT).missed
+
+
+def test_a_message_that_goes_later_is_read_so_often_before() -> None:
+    draft, _ = chat_edits()
+    draft.set_tool_result("c1", "[left out]")
+    edits = draft.edits()
+    [change] = edits.changes
+    assert isinstance(change, Replace)
+    change.after = 2
+    edits = read_edits(edits.to_plan())
+    assert edits is not None
+    says = {"role": "assistant", "content": "so"}
+    history = [SYSTEM, USER, CALLS, FIRST, SECOND]
+    for behind, expected in (([], "one"), ([says], "one"), ([says, USER, says], "[left out]")):
+        done = rewrite(edits, "openai_chat", chat(*history, *behind), CHAT)
+        assert messages_of(done.body)[3]["content"] == expected
+        assert not done.missed
+    assert not rewrite(edits, "openai_chat", chat(SYSTEM, USER), CHAT).missed  # it has not come yet
 
 
 @pytest.mark.parametrize(
