@@ -24,9 +24,9 @@ from msgspec import structs
 
 from unspool.events import Context, CtxMessage, LLMResponse, Usage
 from unspool.providers import PROVIDERS, match
-from unspool.providers.beyond import is_provider_tool, kept_parts, ran_tools
+from unspool.providers.beyond import is_provider_tool, kept_parts, left_by_tools, ran_tools
 from unspool.text import dump_json
-from unspool.tokens import Family, estimate_parts, estimate_tool, family_of, own_tokens
+from unspool.tokens import Family, estimate_parts, estimate_tokens, estimate_tool, family_of, own_tokens
 from unspool.tokens.calibrate import PRIOR, Counted, Prior, answer_tokens, calibrate
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -125,7 +125,8 @@ def _exchange(request: dict[str, Any], response: dict[str, Any], answers: dict[s
         answers[_said_key(said.text, [call.name for call in said.tool_calls])] = usage
     ran = context.partial is not None or ran_tools(answer) is not None
     kept = tuple(filter(None, map(kept_parts, context.messages)))
-    counted = structs.replace(counted, tokens=usage.input_tokens if usage else None, beyond=ran, kept=kept)
+    again = tuple(float(estimate_tokens(left)) for left in left_by_tools(answer))
+    counted = structs.replace(counted, tokens=usage.input_tokens if usage else None, beyond=ran, kept=kept, again=again)
     return Call(counted, len(body), beyond)
 
 

@@ -12,7 +12,6 @@ from unspool.context.temperature import is_tool_result
 from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES
 from unspool.events import CtxMessage, RecordEvent, ToolCall, ToolDef
 from unspool.providers import PROVIDERS
-from unspool.providers.beyond import ran_tools
 from unspool.recording.prompts import Prompts, Said
 from unspool.recording.reader import RecordReader
 from unspool.recording.sent import SentCall, SentMessage, SentReader, weigh_system
@@ -89,8 +88,10 @@ class _Reading:
         assert data is not None, "only events with an answer come here"
         call.model = data.model or call.model
         prompt = self._prompts.calls[call.position]
-        ran = self._ran(event) if prompt.sent.is_hosted else None
-        prompt.said = Said(data.model, data.request_tokens, data.response_tokens, data.reasoning_tokens, ran)
+        prompt.said = Said(data.model, data.request_tokens, data.response_tokens, data.reasoning_tokens)
+        body = self._body_of(event) if prompt.sent.is_hosted else None
+        if body is not None:
+            prompt.said = prompt.said.after(body)
 
     def snapshot(self, event: RecordEvent) -> None:
         data = event.context
@@ -327,11 +328,10 @@ class _Reading:
             return
         added[0].said_by = before.position
 
-    def _ran(self, event: RecordEvent) -> str | None:
-        """What ran at the provider while it answered."""
+    def _body_of(self, event: RecordEvent) -> bytes | None:
+        """The answer as it came."""
         response = event.llm.response if event.llm is not None else None
-        body = self._reader.body(response.body) if response is not None and response.body is not None else None
-        return ran_tools(body) if body is not None else None
+        return self._reader.body(response.body) if response is not None and response.body is not None else None
 
     def _calibrated(self) -> Calibration:
         """Fit the estimates to the counts; afterwards weights are tokens."""

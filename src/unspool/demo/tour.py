@@ -58,7 +58,7 @@ TOUR: tuple[Section, ...] = (
     ),
     Section(
         "Why it was slow, and dear",
-        "One tool takes 300 ms. The model calls all carry a payment log of 40 KB, of which one line is ever used; all "
+        "One tool takes 800 ms. The model calls all carry a payment log of 40 KB, of which one line is ever used; all "
         "of it is paid again in each later call.",
         ("blame", "last"),
         lines=30,

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
+import msgspec
+
 from unspool.events import CtxMessage, Part, ToolDef
 from unspool.providers.wire import as_count, as_list, as_object, as_text
+from unspool.text import dump_json
 
-__all__ = ["is_provider_tool", "kept_parts", "may_run_tools", "ran_tools"]
+__all__ = ["is_provider_tool", "kept_parts", "left_by_tools", "may_run_tools", "ran_tools"]
 
 # Kinds of an answer's items and blocks that say so. In a text their quotes are escaped, so these are the wire's own.
 _RAN: Final = re.compile(
@@ -41,6 +44,12 @@ _GEMINI_TOOLS: Final = frozenset(
 )
 # Of what a tool definition may say of itself, the kinds whose definition stands in the request.
 _DEFINED: Final = frozenset({"object", "text", "grammar", "function", "custom"})
+# Items of an answer that are runs of the provider's tools, and those that hold what came of one.
+_RUNS: Final = frozenset(
+    {"web_search_call", "file_search_call", "code_interpreter_call", "mcp_call", "server_tool_use", "mcp_tool_use"}
+)
+_SEARCHES: Final = frozenset({"tool_search_call"})
+_OUTPUTS: Final = frozenset({"tool_search_output"})
 _DEPTH: Final = 8
 
 
@@ -76,6 +85,26 @@ def ran_tools(body: bytes) -> str | None:
         else:
             names[{"searched": "tool_search", "read": "its tools"}.get(kind or "", "a search")] = None
     return f"{', '.join(names)} ran at the provider" if names else None
+
+
+def left_by_tools(body: bytes) -> list[str]:
+    """What each tool that ran at the provider left in an answer, as JSON: the model read on from there.
+
+    The provider counts the prompt once for each reading, as recorded counts show: OpenAI's tool search, whose result
+    the answer holds whole, counts what two readings would. An answer that came as a stream says nothing of it here.
+    """
+    try:
+        document = as_object(msgspec.json.decode(body))
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    left: list[str] = []
+    for item in map(as_object, [*as_list(document.get("output")), *as_list(document.get("content"))]):
+        kind = as_text(item.get("type")) or ""
+        if kind in _RUNS or (kind in _SEARCHES and item.get("execution") == "server"):
+            left.append(dump_json(item))
+        elif left and (kind in _OUTPUTS or kind.endswith("_tool_result")):
+            left[-1] += dump_json(item)
+    return left
 
 
 def kept_parts(message: CtxMessage) -> str | None:

@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from unspool.events import CtxMessage, RecordEvent
-from unspool.providers.beyond import kept_parts
+from unspool.providers.beyond import kept_parts, left_by_tools, ran_tools
 from unspool.recording.sent import SentCall, SentMessage
-from unspool.tokens import apportion
+from unspool.tokens import apportion, estimate_tokens
 from unspool.tokens.calibrate import BELIEVED_WHOLE, Calibration, Counted, answer_tokens, calibrate
 
 __all__ = ["Prompt", "Prompts", "Said"]
@@ -30,13 +30,24 @@ _OUTPUT_ROLES: Final = frozenset({"assistant", "model", "ai"})
 
 
 class Said(NamedTuple):
-    """What the provider said of a call. `ran` names the tools that it ran itself, None if none."""
+    """What the provider said of a call. `ran` names the tools that it ran itself, None if none.
+
+    `again` has the estimated tokens that each of them left in the answer: behind each the prompt was read once more.
+    """
 
     model: str | None = None
     tokens: int | None = None
     output: int | None = None
     reasoning: int | None = None
     ran: str | None = None
+    again: tuple[float, ...] = ()
+
+    def after(self, body: bytes) -> Said:
+        """The same with what an answer says of the tools that the provider ran."""
+        left = tuple(float(estimate_tokens(one)) for one in left_by_tools(body))
+        ran = ran_tools(body)
+        times = f"; the prompt was read {len(left) + 1} times" if ran is not None and left else ""
+        return self._replace(ran=None if ran is None else f"{ran}{times}", again=left)
 
 
 class Prompt(Struct, eq=False):
@@ -187,7 +198,7 @@ class Prompts:
                 Counted(
                     (call.provider, said.model or call.model, call.root), estimate + call.sent.system + call.sent.tools,
                     exact, said.tokens, said.model or call.model, None, call.sent.own,
-                    said.ran is not None or call.partial is not None, call.names,
+                    said.ran is not None or call.partial is not None, call.names, said.again,
                 )
             )  # fmt: skip
         fitted = calibrate(counted, check=check)

@@ -71,6 +71,7 @@ class Counted(Struct, frozen=True):
         own: tokens that the provider is known to add to such a prompt.
         beyond: whether the count holds content of this call alone that no request has.
         kept: what its messages name and do not hold; only calls that name the same can be compared.
+        again: tokens that each tool which ran at the provider left: behind each the prompt is read, and counted, again.
     """
 
     head: Hashable
@@ -82,6 +83,7 @@ class Counted(Struct, frozen=True):
     own: float = 0.0
     beyond: bool = False
     kept: Hashable = ()
+    again: tuple[float, ...] = ()
 
 
 class Calibration(Struct, frozen=True):
@@ -211,11 +213,15 @@ class _Fit:
     def predict(self, index: int, known: Sequence[int]) -> int:
         """Tokens of a call from the counts of others: of the most alike one, and what the two do not share."""
         call = self._calls[index]
+        alike = [one for one in self._beyond if self._calls[one].head == call.head and one != index]
+        if call.beyond and alike:
+            return self._predict(call, index, alike)
+        once = self._predict(call, index, known)
+        return once + sum(once + round(left) for left in itertools.accumulate(call.again))
+
+    def _predict(self, call: Counted, index: int, known: Sequence[int]) -> int:
+        """Tokens of a prompt that is read once."""
         visible = self._visible(call)
-        if call.beyond:
-            known = [
-                other for other in self._beyond if self._calls[other].head == call.head and other != index
-            ] or known
         place = bisect_left(known, index)
         window = known[max(place - _ANCHORS, 0) : place + _ANCHORS]
         near = sorted(window, key=lambda other: abs(other - index))[:_ANCHORS]

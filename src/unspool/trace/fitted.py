@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from unspool.providers.beyond import ran_tools
 from unspool.recording.prompts import Prompt, Prompts, Said
 from unspool.trace.from_recording import RecordedProcess
 from unspool.trace.names import INPUT, MODEL, OUTPUT, REASONING, count_of, text_of
@@ -43,4 +42,4 @@ def _add_tools(process: RecordedProcess, prompts: Prompts) -> None:
             continue
         body = process.reader.body(response.body)
         if body is not None:
-            prompt.said = prompt.said._replace(ran=ran_tools(body))
+            prompt.said = prompt.said.after(body)

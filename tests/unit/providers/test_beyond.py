@@ -9,7 +9,7 @@ import pytest
 
 from unspool.events import ToolDef
 from unspool.providers import PROVIDERS
-from unspool.providers.beyond import kept_parts, may_run_tools, ran_tools
+from unspool.providers.beyond import kept_parts, left_by_tools, may_run_tools, ran_tools
 
 
 def of_request(provider: str, body: dict[str, Any]) -> tuple[bool, list[str]]:
@@ -115,3 +115,31 @@ def test_what_a_message_names_and_does_not_hold(
     found = of_request(provider, {key: messages})[1]
     assert bool(found) is (named is not None)
     assert named is None or named in found[0]
+
+
+def test_what_tools_of_the_provider_left_in_an_answer() -> None:
+    search = {"type": "tool_search_call", "execution": "server", "arguments": {"paths": ["get_rate"]}}
+    found = {"type": "tool_search_output", "execution": "server", "tools": [{"name": "get_rate"}]}
+    call = {"type": "function_call", "name": "get_rate"}
+    [left] = left_by_tools(json.dumps({"output": [search, found, call]}).encode())
+    assert "paths" in left
+    assert '"name":"get_rate"' in left
+    assert "function_call" not in left
+    own = json.dumps({"output": [search | {"execution": "client"}, call]}).encode()
+    assert left_by_tools(own) == []
+    blocks = [
+        {"type": "server_tool_use", "name": "web_search"},
+        {"type": "web_search_tool_result", "content": [{"url": "https://example.org"}]},
+        {"type": "server_tool_use", "name": "web_search"},
+        {"type": "text", "text": "Found it."},
+    ]
+    first, second = left_by_tools(json.dumps({"content": blocks}).encode())
+    assert "example.org" in first
+    assert "example.org" not in second
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"\xff", b"data: {}\n\n", b"[" * 5000, b'{"output": 3, "content": [null, [], "x"]}']
+)
+def test_an_answer_that_says_nothing_of_tools_left_nothing(body: bytes) -> None:
+    assert left_by_tools(body) == []

@@ -100,3 +100,11 @@ def test_an_answers_own_count_is_taken_where_it_can_be_that_of_the_message(
 def test_reasoning_that_is_sent_again_is_counted_again() -> None:
     message = CtxMessage("assistant", "x", parts=[Part("reasoning", "hm")])
     assert answer_tokens(message, 35, (100, 60), "openai_chat") == 104.0
+
+
+def test_a_prompt_is_counted_once_for_each_reading() -> None:
+    """Behind each tool that ran at the provider its model read the prompt again, with what the tool had left."""
+    plain = [Counted("head", 100.0 + 50 * place, tokens=100 + 50 * place, model="m") for place in range(4)]
+    searched = Counted("head", 300.0, model="m", beyond=True, again=(40.0, 60.0))
+    predicted = calibrate([*plain, searched]).predicted[-1]
+    assert predicted == 300 + (300 + 40) + (300 + 40 + 60)
