@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,6 +24,7 @@ _TEXTS_AT_ONCE: Final = 20
 _SAY_S: Final = 1.0
 _WORK_S: Final = 0.004
 _PAUSE_S: Final = 0.008
+_ASIDE_S: Final = 0.25  # at most, for each piece of work: many pages at once must not stop it
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Indexer:
         self._failed: set[str] = set()
         self._owed = False  # somebody was given less than there is
         self._waiting = 0
+        self._pages = 0  # that are being made
         self._worked_since = 0.0
         self._said, self._said_at = 0, 0.0
         self._saw_texts = False
@@ -82,6 +85,7 @@ class Indexer:
         with self._changed:
             self._put(names, [*names, *missing] if texts else [])
             self._waiting += 1
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._thread is None or not self._left(wanted, texts=texts), patience_s)
             self._waiting -= 1
             unread = self._left(set(names), texts=False)
@@ -183,8 +187,23 @@ class Indexer:
                 self._to_search.pop(name, None)
             self._finish(names, failed)
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside this block a page is made: what nobody waits for is read behind it."""
+        with self._changed:
+            self._pages += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pages -= 1
+                self._changed.notify_all()
+
     def _pause(self) -> None:
-        """Leave most of the time to those who make pages, as long as none of them is waiting for this."""
+        """Leave the time to those who make pages, and most of it at other times, as long as nobody waits for this."""
+        if self._pages and not self._waiting:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._pages or self._waiting, _ASIDE_S)
         if not self._waiting and not self._owed and time.perf_counter() - self._worked_since > _WORK_S:
             time.sleep(_PAUSE_S)
             self._worked_since = time.perf_counter()

@@ -125,26 +125,28 @@ def _fields(body: bytes, door: Door) -> list[tuple[str, str]]:
 
 def answer(request: Request, pages: Pages, handler: Handler) -> Response:
     """A handler's page as HTML or JSON; an error in one shape."""
-    as_json = request.url.path.endswith(".json")
-    status = 200
     try:
-        found = handler(request, pages)
-        if isinstance(found, Response):
-            return found
-        template, context = found
+        with pages.shelf.indexer.aside():
+            found = handler(request, pages)
+            return found if isinstance(found, Response) else _shown(request, pages, found, 200)
     except UnspoolError as exc:
         status = _status(exc)
-        template, context = "error.html", {"title": type(exc).__name__, "message": str(exc), "status": status}
+        error = {"title": type(exc).__name__, "message": str(exc), "status": status}
     except Exception as exc:  # noqa: BLE001 - a defect must not end the server, nor show its insides
         logger.warning("%s: %s: %s", show_text(request.url.path), type(exc).__name__, show_text(str(exc)))
         what = f"This is a defect of unspool: {type(exc).__name__}: {exc}"
-        status, template, context = 500, "error.html", {"title": "Defect", "message": what, "status": 500}
-    if as_json:
+        status, error = 500, {"title": "Defect", "message": what, "status": 500}
+    return _shown(request, pages, ("error.html", error), status)
+
+
+def _shown(request: Request, pages: Pages, page: Page, status: int) -> Response:
+    template, context = page
+    if request.url.path.endswith(".json"):
         document = {"error": context} if status != 200 else _document(context)
         return Response(dump_json(document), status, media_type="application/json")
     with_form = FORM_TOKEN.replace("-", "_") in context
-    page = html(template, links=pages.links, **{"live": "", **context})
-    return HTMLResponse(page, status, headers=_WITH_FORM if with_form else None)
+    text = html(template, links=pages.links, **{"live": "", **context})
+    return HTMLResponse(text, status, headers=_WITH_FORM if with_form else None)
 
 
 def _status(exc: UnspoolError) -> int:

@@ -81,3 +81,18 @@ def test_a_recording_that_grows_all_the_time_is_shown_as_it_was_when_read(start,
         assert (state.unread, state.unsearched) == (0, 0)
         assert state.entries[0].sums.calls == number
         assert len(indexer.words.search(f"word{number} asked").texts) == 1
+
+
+def test_while_a_page_is_made_nothing_is_read_that_nobody_waits_for(record, catalog, monkeypatch):
+    monkeypatch.setattr("unspool.catalog.indexer._ASIDE_S", 3600)
+    record(*model_call(1, "ptarmigan"))
+    indexer = Indexer(catalog())
+    with indexer.aside():
+        indexer.state(texts=False, patience_s=60)
+        thread = indexer._thread
+        assert thread is not None
+        thread.join(0.2)
+        assert thread.is_alive(), "it cannot get past its first event before the page is made"
+        assert indexer.state(texts=True, patience_s=60).unsearched == 0, "but somebody who waits gets it"
+    thread.join(60)
+    assert len(indexer.words.search("ptarmigan").texts) == 1

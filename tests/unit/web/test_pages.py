@@ -165,3 +165,21 @@ def test_a_page_of_a_run_that_changed_is_new(browser, record, store):
     assert browser.get(f"/run/{name}.json").json()["steps"]["total"] == 3
     record("another")
     assert browser.get("/runs.json").json()["page"]["total"] == 2
+
+
+def test_a_defect_in_a_template_is_a_page_and_no_traceback(browser, record, monkeypatch, caplog):
+    from unspool.web import answering
+
+    record()
+    real = answering.html
+
+    def broken(template, **context):
+        if template == "runs.html":
+            raise ZeroDivisionError("in a template")
+        return real(template, **context)
+
+    monkeypatch.setattr(answering, "html", broken)
+    answer = browser.get("/")
+    assert answer.status_code == 500
+    assert "This is a defect of unspool: ZeroDivisionError: in a template" in answer.text
+    assert "Traceback" not in answer.text + caplog.text
