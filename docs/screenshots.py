@@ -1,6 +1,7 @@
 """Take pictures of the web view: records the demo, forks it in the page, and photographs every page.
 
-    python docs/screenshots.py            the pictures of the documentation, into docs/images
+    python docs/screenshots.py            the pictures of the documentation, into docs/images, with sheets of all pages
+                                          in light and dark, 1280 and 390 pixels wide
     python docs/screenshots.py FOLDER     every page in light and dark, 1280 and 390 pixels wide, into FOLDER
 
 Needs Chromium with its driver, and selenium (`pip install -e '.[all,dev]'`).
@@ -61,14 +62,14 @@ class Camera:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
         self.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
 
-    def take(self, target: Path, width: int, height: int | None = None) -> None:
+    def take(self, target: Path, width: int, height: int | None = None, *, quality: int = 82) -> None:
         """The page from its top as a PNG or WebP file, by the target's name."""
         self.browser.execute_script("scrollTo(0, 0)")
         whole = int(self.browser.execute_script("return document.documentElement.scrollHeight"))
         clip = {"x": 0, "y": 0, "width": width, "height": min(whole, height or TALLEST), "scale": 1}
         wanted: dict[str, Any] = {"format": target.suffix[1:], "captureBeyondViewport": True, "clip": clip}
         if target.suffix == ".webp":
-            wanted["quality"] = 82
+            wanted["quality"] = quality
         taken = self.browser.execute_cdp_cmd("Page.captureScreenshot", wanted)
         target.write_bytes(base64.b64decode(taken["data"]))
 
@@ -161,6 +162,38 @@ def photograph(camera: Camera, name: str, address: str, target: Path, look: tupl
     camera.take(target, width, height)
 
 
+def photograph_all(camera: Camera, pages: dict[str, str], folder: Path) -> None:
+    """Every page in light and dark, wide and narrow."""
+    for scheme in SCHEMES:
+        for width in WIDTHS:
+            for name, address in pages.items():
+                photograph(camera, name, address, folder / f"{name}-{scheme}-{width}.png", (scheme, width, None))
+
+
+def make_sheets(camera: Camera, folder: Path, target: Path) -> None:
+    """The pictures of a folder, small, on one sheet for each look."""
+    for scheme in SCHEMES:
+        for width in WIDTHS:
+            shown = 300 if width > 600 else 150
+            figures = "".join(
+                f"<figure><figcaption>{one.name.removesuffix(f'-{scheme}-{width}.png')}</figcaption>"
+                f"<div><img src='{one.as_uri()}'></div></figure>"
+                for one in sorted(folder.glob(f"*-{scheme}-{width}.png"))
+            )
+            sheet = folder / f"sheet-{scheme}-{width}.html"
+            sheet.write_text(
+                f"<style>body{{margin:8px;display:flex;flex-wrap:wrap;align-content:flex-start;gap:8px;background:#888;"
+                f"font:12px sans-serif}}figure{{margin:0;width:{shown}px}}"
+                f"div{{height:240px;overflow:hidden}}img{{width:100%}}</style>{figures}",
+                encoding="utf-8",
+            )
+            camera.look("light", 1280)
+            camera.browser.get(sheet.as_uri())
+            file = target / f"sheet-{scheme}-{width}.webp"
+            camera.take(file, 1280, quality=60)
+            print(f"{file}: {file.stat().st_size:,} bytes")
+
+
 def main() -> None:
     everything = Path(sys.argv[1]) if len(sys.argv) > 1 else None
     target = everything or IMAGES
@@ -171,17 +204,17 @@ def main() -> None:
             with demo(Path(made)) as found:
                 pages = pages_of(camera, found, Path(made), None if everything else target / "web-list.webp")
                 if everything is not None:
-                    for scheme in SCHEMES:
-                        for width in WIDTHS:
-                            for name, address in pages.items():
-                                file = target / f"{name}-{scheme}-{width}.png"
-                                photograph(camera, name, address, file, (scheme, width, None))
+                    photograph_all(camera, pages, target)
                 else:
                     for file_name, (name, scheme, width, height) in KEPT.items():
                         file = target / f"{file_name}.webp"
                         if name in pages:
                             photograph(camera, name, pages[name], file, (scheme, width, height))
                         print(f"{file}: {file.stat().st_size:,} bytes")
+                    small = Path(made) / "pages"
+                    small.mkdir()
+                    photograph_all(camera, pages, small)
+                    make_sheets(camera, small, target)
         finally:
             camera.browser.quit()
 
