@@ -198,13 +198,17 @@
   function put(page) {
       if (typing(document.activeElement ?? document.body)) return;
       const at = rows().indexOf(current());
+      const chosen = current()?.dataset.href; // rows may have come in above it
       const picked = new Set(boxes().filter((one) => one.checked).map((one) => one.value));
       for (const part of all("[data-swap]")) {
         const fresh = page.getElementById(part.id);
         if (fresh) part.replaceWith(fresh);
       }
       for (const box of boxes()) box.checked = picked.has(box.value);
-      if (at >= 0) rows()[at]?.classList.add("selected");
+      if (at >= 0) {
+        const same = chosen === undefined ? undefined : rows().find((row) => row.dataset.href === chosen);
+        (same ?? rows()[at])?.classList.add("selected");
+      }
       if (!page.body.dataset.live && source) { source.close(); badge.hidden = true; }
       if ("stale" in page.body.dataset) setTimeout(refresh, 1000);
   }
