@@ -250,6 +250,25 @@ def test_two_runs_are_chosen_and_compared_with_the_keyboard_alone(chromium, tmp_
         assert person.complaints() == []
 
 
+def test_a_run_that_is_chosen_stays_chosen_when_another_comes_in_above_it(chromium, tmp_path):
+    store = Store(tmp_path / "store").ensure()
+
+    def record(intent):
+        with Recorder(store.records, store.next_pid(), intent) as recorder:
+            for event in events_of(1, recorder.pid, intent):
+                recorder.write_event(event)
+
+    record("the older")
+    with serving(store.path) as server:
+        person = Person(chromium, server.base).enter(server)
+        person.until(lambda: "the older" in person.text("table.runs"))
+        person.type("j")
+        record("the newer")
+        person.until(lambda: "the newer" in person.text("table.runs"))
+        assert "the older" in person.text("table.runs .selected")
+        assert person.complaints() == []
+
+
 def test_a_live_run_grows_on_the_page_by_itself(chromium, tmp_path):
     store = Store(tmp_path / "store").ensure()
     with Recorder(store.records, store.next_pid(), "still going") as recorder, serving(store.path) as server:

@@ -281,7 +281,8 @@ class Shelf:
         found = self.indexer.words.search(text) if text else None
         with self._lock:
             known = self._listed
-        if known is None or known[0] != changes or state.unread:
+        # What was read just now counts too: what was listed before it does not have it.
+        if known is None or known[0] != self.catalog.changes or state.unread:
             top = history(self.store, [one.metadata for one in state.entries])
             models = {model for one in state.entries for model in one.sums.models}
             tools = {tool for one in state.entries for tool in one.sums.tools}
