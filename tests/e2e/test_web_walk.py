@@ -252,7 +252,7 @@ def test_a_report_is_walked_through_with_the_keyboard_and_offers_no_fork(
         person.type("e")
     person.type("o")  # list of steps → step
     person.at(r"#step-.*-34$")
-    assert person.script("return document.getElementById(location.hash.slice(1)).open")
+    person.until(lambda: person.script("return document.getElementById(location.hash.slice(1)).open"))
     person.type("g", "c")
     person.at("#context$")
     person.type("g", "b")
