@@ -11,7 +11,7 @@ from unspool.trace.carried import CarriedCost
 from unspool.trace.errors_chain import error_message
 from unspool.trace.repeats import Loop, Retry
 from unspool.trace.report import TraceReport
-from unspool.trace.rollup import GROUPS, Share, rollup
+from unspool.trace.rollup import GROUPS, Share
 from unspool.trace.spans import Span
 
 __all__ = ["blame_json"]
@@ -22,9 +22,7 @@ def blame_json(subject: Subject, report: TraceReport) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(report.result.to_json())
     document["name"] = subject.name
     document["records"] = [one.reader.record_id for one in subject.recorded.processes]
-    document["rollups"] = {
-        group: [_share(row) for row in rollup(report.tree, report.result, group)] for group in GROUPS
-    }
+    document["rollups"] = {group: [_share(row) for row in report.shares(group)] for group in GROUPS}
     document["carried"] = None if report.carried is None else _carried(report.carried, subject)
     document["retries"] = [_retry(one, subject) for one in report.retries]
     document["loops"] = [_loop(one, subject) for one in report.loops]

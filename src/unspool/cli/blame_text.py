@@ -18,7 +18,7 @@ from unspool.text import show_text
 from unspool.trace.carried import CarriedCost
 from unspool.trace.names import ORIGIN
 from unspool.trace.report import TraceReport
-from unspool.trace.rollup import Group, Share, rollup
+from unspool.trace.rollup import Group, Share
 
 __all__ = ["ROWS", "Look", "blame_text", "cost_rows", "head_line", "share_name"]
 
@@ -65,12 +65,18 @@ def blame_text(subject: Subject, report: TraceReport, by: str | None, look: Look
 
 def head_line(subject: Subject, report: TraceReport) -> tuple[str, str]:
     """`demo (1-2026…)`, and `926ms, 12 model calls, 11 tool calls, 66.9k tokens, $0.0849`."""
-    nodes = [node.span for node, _ in subject.tree.walk() if not node.span.synthetic]
     metadata = subject.tree.metadata
-    models, tools = (sum(span.kind == kind for span in nodes) for kind in ("llm", "tool"))
-    unpriced = sum(bool(span.tokens_used) and span.cost_usd is None for span in nodes)
-    unknown = sum(span.kind == "llm" and span.tokens_used is None for span in nodes)
-    served = sum(span.kind == "llm" and span.attributes.get(ORIGIN) == "served" for span in nodes)
+    models = tools = unpriced = unknown = served = 0
+    for span in report.spans:
+        tokens = span.tokens_used
+        if tokens and span.cost_usd is None:
+            unpriced += 1
+        if span.kind == "llm":
+            models += 1
+            unknown += tokens is None
+            served += span.attributes.get(ORIGIN) == "served"
+        elif span.kind == "tool":
+            tools += 1
     parts = [
         format_duration(metadata.total_duration) if report.has_times else "no times",
         amounts.counted(models, "model call") + (f" ({served} served)" if served else ""),
@@ -93,7 +99,7 @@ def _unknown_cost(cost: float | None) -> str:
 
 
 def _time(subject: Subject, report: TraceReport, look: Look) -> list[str]:
-    shares = rollup(report.tree, report.result, look.group)
+    shares = report.shares(look.group)
     total = report.result.critical_duration
     if not report.has_times:
         return ["No times are known."]
@@ -182,7 +188,7 @@ def _path(report: TraceReport, look: Look) -> list[str]:
 
 
 def _tokens(report: TraceReport, look: Look) -> list[str]:
-    shares = sorted(rollup(report.tree, report.result, look.group), key=lambda row: (-row.tokens, row.name))
+    shares = sorted(report.shares(look.group), key=lambda row: (-row.tokens, row.name))
     total = report.result.summary.total_tokens
     if not total:
         return ["No tokens are known."]
@@ -269,7 +275,7 @@ def _cost(report: TraceReport, look: Look) -> list[str]:
     if carried is not None and carried.input_usd is not None:
         lines = _cost_by_producer(carried, total, look)
     if not lines or look.group != "call":
-        shares = [row for row in rollup(report.tree, report.result, look.group) if row.cost_usd]
+        shares = [row for row in report.shares(look.group) if row.cost_usd]
         shares.sort(key=lambda row: (-(row.cost_usd or 0.0), row.name))
         cells = [
             [_share(row.cost_usd or 0.0, total), amounts.cost(row.cost_usd), str(row.calls or ""), share_name(row)]
@@ -281,7 +287,9 @@ def _cost(report: TraceReport, look: Look) -> list[str]:
         )  # fmt: skip
         title = bold(f"Whose calls cost {amounts.cost(total)}", look.color)
         lines += ([""] if lines else []) + [title, *_table(columns, cells[: look.rows] + rest, look)]
-    unpriced = sorted({row.name for row in rollup(report.tree, report.result, "model") if row.unpriced})
+    unpriced: list[str] = []
+    if any(row.unpriced for row in report.shares("call")):
+        unpriced = sorted({row.name for row in report.shares("model") if row.unpriced})
     if unpriced:
         lines.append(
             f"Not in it: {', '.join(show_text(name) for name in unpriced)}, whose price is not known "

@@ -12,7 +12,7 @@ from unspool.durations import format_duration
 from unspool.text import show_text
 from unspool.trace.errors_chain import error_message
 from unspool.trace.report import TraceReport
-from unspool.trace.rollup import Share, rollup
+from unspool.trace.rollup import Share
 
 __all__ = ["findings"]
 
@@ -68,7 +68,7 @@ def _slow(report: TraceReport) -> str:
     total = report.result.critical_duration
     if not report.has_times:
         return ""
-    calls = [row for row in rollup(report.tree, report.result, "call") if row.kind != "agent" and row.critical]
+    calls = [row for row in report.shares("call") if row.kind != "agent" and row.critical]
     if not calls or calls[0].critical < total * _WORTH:
         own = report.result.critical_duration - sum(row.critical for row in calls)
         return f"the agents' own code: {_part(own, total)}" if total and own > total * _WORTH else ""

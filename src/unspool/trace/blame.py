@@ -55,7 +55,8 @@ class BlameResult(Struct):
     """The analysis of one trace. Durations in nanoseconds.
 
     `critical_segments` cut the root's interval into parts; `critical_path` has the spans of these parts once each, the
-    root first; `critical_duration` is their sum. Chains are in the order in which their errors began.
+    root first; `critical_duration` is their sum. Chains are in the order in which their errors began. `parents` are the
+    spans that have children, in no order, and `covered` how much of the time of each these cover.
     """
 
     trace_id: TraceID = ""
@@ -68,6 +69,8 @@ class BlameResult(Struct):
     handled_errors: list[ErrorChain] = []
     summary: BlameSummary = BlameSummary()
     critical_segments: list[CriticalSegment] = []
+    parents: list[Span] = []
+    covered: list[int] = []
 
     def critical_times(self) -> list[int]:
         """Nanoseconds on the critical path of each span of `critical_path`."""
@@ -153,6 +156,8 @@ def _analyze(tree: SpanTree, top: int, proven: Iterable[tuple[SpanID, SpanID]]) 
             total_cost_usd=found.cost,
         ),
         critical_segments=segments,
+        parents=found.parents,
+        covered=found.covered,
     )
 
 
@@ -188,13 +193,15 @@ class _Hotspots:
 class _Survey:
     """What one pass over all spans finds."""
 
-    __slots__ = ("costs", "dear", "errors", "hungry", "origins", "slow", "spans", "tokens")
+    __slots__ = ("costs", "covered", "dear", "errors", "hungry", "origins", "parents", "slow", "spans", "tokens")
 
     def __init__(self, top: int) -> None:
         self.slow, self.hungry, self.dear = _Hotspots(top), _Hotspots(top), _Hotspots(top)
         self.spans = self.errors = self.tokens = 0
         self.costs: list[float] = []
         self.origins: list[ErrorLink] = []
+        self.parents: list[Span] = []
+        self.covered: list[int] = []
 
     @property
     def cost(self) -> float | None:
@@ -255,7 +262,11 @@ def _survey(root: SpanNode, until: int, top: int) -> _Survey:
         if failed is not None and is_origin:
             found.origins.append(failed)
         if not span.synthetic:
-            own = end - start - covered if in_order else self_time_of(node, until)
+            if not in_order:
+                covered = end - start - self_time_of(node, until)
+            own = end - start - covered
+            found.parents.append(span)
+            found.covered.append(covered)
             if own >= slow.floor and own:
                 slow.add(own, node)
     return found

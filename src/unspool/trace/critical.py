@@ -21,6 +21,7 @@ from unspool.trace.tree import SpanNode
 __all__ = ["CriticalSegment", "critical_path", "in_start_order"]
 
 _MANY: Final = 1000  # children of one span that do not fit into fast memory
+_NONE: Final[list[tuple[int, int, SpanNode]]] = []  # never changed
 _end = itemgetter(0)
 
 
@@ -100,7 +101,7 @@ class _Frame:
     def __init__(self, node: SpanNode, start: int, end: int, open_until_ns: int) -> None:
         self.node, self.start, self.point = node, start, end
         self.later: SpanNode | None = None
-        self.candidates: list[tuple[int, int, SpanNode]] = []
+        self.candidates = _NONE
         self.in_order = True  # the candidates, by their end
         children = node.children
         if not children:
@@ -155,6 +156,8 @@ class _Frame:
         while self.candidates:
             found = self.candidates.pop()
             if found[0] <= self.point:
+                if not self.candidates:
+                    self.candidates = _NONE  # a path of a million spans in each other is a million of these
                 return found
         return None
 

@@ -20,6 +20,7 @@ from unspool.trace.spans import Span, SpanStatus, is_failing
 __all__ = ["Loop", "Retry", "loops_of", "retries_of"]
 
 LEAST: Final = 3  # repetitions that make a loop
+_CALLS: Final = ("tool", "llm")
 PERIOD_MAX: Final = 4  # calls that take turns in one
 
 
@@ -66,7 +67,8 @@ class Loop(Struct):
 def retries_of(spans: Iterable[Span]) -> list[Retry]:
     """What failed and was tried again, by its first attempt."""
     groups: dict[tuple[object, ...], list[Span]] = {}
-    for span in _by_start(spans):
+    # What cannot be a repetition is left out before sorting: most of a large trace.
+    for span in _by_start(span for span in spans if (STEP if span.kind == "llm" else ARGS) in span.attributes):
         if span.kind == "llm":
             step = count_of(span, STEP)
             if step is not None:
@@ -105,14 +107,16 @@ def _retry(attempts: list[Span]) -> Retry:
 
 def loops_of(spans: Iterable[Span]) -> list[Loop]:
     """The loops, the one that took longest first. What was repeated only until it succeeded is a retry and no loop."""
-    ordered = _by_start(spans)
     sequences: dict[tuple[int, str], list[Span]] = {}
     model_calls: dict[int, list[Span]] = {}
-    for span in ordered:
-        if span.kind in ("tool", "llm") and span.attributes.get(ARGS) and not span.attributes.get(RETRY):
-            sequences.setdefault((span.pid, span.kind), []).append(span)
+    comparable = []
+    for span in spans:
+        if span.kind in _CALLS and span.attributes.get(ARGS) and not span.attributes.get(RETRY):
+            comparable.append(span)
         if span.kind == "llm":
             model_calls.setdefault(span.pid, []).append(span)
+    for span in _by_start(comparable):
+        sequences.setdefault((span.pid, span.kind), []).append(span)
     found: list[Loop] = []
     for (pid, _), sequence in sequences.items():
         for loop in (*_periodic(sequence), *_scattered(sequence)):

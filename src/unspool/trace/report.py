@@ -11,6 +11,7 @@ from unspool.trace.blame import TOP, BlameResult, analyze_trace
 from unspool.trace.carried import CarriedCost
 from unspool.trace.errors_chain import ErrorChain
 from unspool.trace.repeats import Loop, Retry, loops_of, retries_of
+from unspool.trace.rollup import Group, Share, rollup
 from unspool.trace.spans import Span, SpanStatus
 from unspool.trace.tree import SpanTree
 
@@ -20,17 +21,30 @@ __all__ = ["TraceReport", "report_on"]
 class TraceReport(Struct):
     """What explains a trace.
 
-    `unfinished` are the innermost spans that never ended, the longest first: where a process hangs, or was when it
-    died. `handled` are the errors that somebody dealt with, without those that a retry made good.
+    `spans` are all but made-up ones, in no order. `unfinished` are the innermost spans that never ended, the longest
+    first: where a process hangs, or was when it died. `handled` are the errors that somebody dealt with, without those
+    that a retry made good.
     """
 
     tree: SpanTree
     result: BlameResult
+    spans: list[Span]
     retries: list[Retry]
     loops: list[Loop]
     unfinished: list[Span]
     handled: list[ErrorChain]
     carried: CarriedCost | None = None
+    _shares: dict[Group, list[Share]] = {}
+
+    def shares(self, by: Group) -> list[Share]:
+        """Time, tokens and cost by what did it, as `rollup` gives them; worked out once. Not to be changed.
+
+        Raises:
+            ValueError: there is no such grouping.
+        """
+        if by not in self._shares:
+            self._shares[by] = rollup(self.tree, self.result, by)
+        return self._shares[by]
 
     @property
     def has_times(self) -> bool:
@@ -50,15 +64,16 @@ def report_on(
     """
     result = analyze_trace(tree, top=top, proven=[*needed, *(carried.needed if carried is not None else ())])
     assert result is not None  # there is a tree
-    spans = [node.span for node, _ in tree.walk() if not node.span.synthetic]
+    spans = tree.spans or [node.span for node, _ in tree.walk() if not node.span.synthetic]
     retries = retries_of(spans)
     folded = {span.span_id for retry in retries if retry.succeeded for span in retry.failures}
     return TraceReport(
         tree=tree,
         result=result,
+        spans=spans,
         retries=retries,
         loops=loops_of(spans),
-        unfinished=_unfinished(tree),
+        unfinished=_unfinished(tree) if any(span.status is SpanStatus.OPEN for span in spans) else [],
         handled=[chain for chain in result.handled_errors if chain.root_cause.span_id not in folded],
         carried=carried,
     )

@@ -17,10 +17,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from unspool.errors import InvalidID, StoreError
-from unspool.events import SpanID, TraceID
+from unspool.events import TraceID
 from unspool.recording import Damage
 from unspool.recording.lines import encode_json
 from unspool.store import check_id
+from unspool.trace.quiet import gc_paused
 from unspool.trace.spans import NS_PER_MS, Span, SpanStatus, instant_ms, instant_time
 from unspool.trace.tree import metadata_of, unique_spans
 
@@ -177,12 +178,13 @@ class SpanReader:
         """
         folder = self._base / check_id("trace", trace_id)
         damage = self._damage[trace_id] = []
-        spans = list(_read_spans(folder / SPANS_NAME, f"{trace_id}/{SPANS_NAME}", damage))
-        ended = {span.span_id for span in spans}
-        unfinished: dict[SpanID, Span] = {}
-        for span in _read_spans(folder / OPEN_NAME, f"{trace_id}/{OPEN_NAME}", damage):
-            if span.span_id not in ended:
-                unfinished[span.span_id] = span
+        with gc_paused():
+            spans = list(_read_spans(folder / SPANS_NAME, f"{trace_id}/{SPANS_NAME}", damage))
+            unfinished = {
+                span.span_id: span for span in _read_spans(folder / OPEN_NAME, f"{trace_id}/{OPEN_NAME}", damage)
+            }
+        for span in spans if unfinished else ():
+            unfinished.pop(span.span_id, None)
         for span in unfinished.values():
             span.end_time_ns = span.duration = 0
             span.status = SpanStatus.OPEN

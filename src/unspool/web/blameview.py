@@ -14,7 +14,7 @@ from unspool.trace.errors_chain import ErrorChain, error_message
 from unspool.trace.flame import FlameMeasure, fold_stacks
 from unspool.trace.flame_svg import flame_svg
 from unspool.trace.names import model_of
-from unspool.trace.rollup import GROUPS, Group, rollup
+from unspool.trace.rollup import GROUPS, Group
 from unspool.trace.spans import Span
 from unspool.web.contexts import AFTER_PAGE_S
 from unspool.web.links import Links
@@ -144,7 +144,7 @@ def _blame_page(run: LoadedRun, links: Links, by: FlameMeasure, group: Group) ->
     report, result = run.report, run.report.result
     chains, handled = chains_of_run(run, links)
     total = result.critical_duration
-    rows = [row for row in rollup(report.tree, result, group) if row.critical]
+    rows = [row for row in report.shares(group) if row.critical]
     carried = report.carried
     cost = result.summary.total_cost_usd
     return BlamePage(
