@@ -21,6 +21,7 @@ from unspool.trace import (
     format_blame_result,
     format_trace_tree,
 )
+from unspool.trace.rollup import rollup
 
 FAILING = (SpanStatus.ERROR, SpanStatus.TIMEOUT)
 BASE = 1_000  # small instants, so that ties are common and instants can be counted one by one
@@ -214,6 +215,68 @@ def test_hotspots_rank_what_the_span_itself_used(spans: list[Span]) -> None:
     assert ids(result.cost_hotspots) == ranked({node.span_id: node.span.cost_usd or 0 for node in real})
     for entries in (result.token_hotspots, result.cost_hotspots):
         assert not entries or abs(sum(entry.percentage for entry in entries) - 100) < 1e-6
+
+
+def self_time(node: SpanNode, until: int) -> int:
+    """Instants of a span that none of its children covers, counted one by one."""
+    low, high = bounds(node.span, until)
+    below = [bounds(child.span, until) for child in node.children]
+    return sum(not any(start <= instant < end for start, end in below) for instant in range(low, high))
+
+
+def rows_by(tree: SpanTree, result: BlameResult, by: str) -> dict[tuple[str, str, int], list[float]]:
+    """Calls, critical time, self time, tokens and cost of each row: by the definition, span for span."""
+    critical_times: dict[str, int] = {}
+    for part in result.critical_segments:
+        critical_times[part.span.span_id] = critical_times.get(part.span.span_id, 0) + part.duration
+    rows: dict[tuple[str, str, int], list[float]] = {}
+
+    def add(node: SpanNode, around: tuple[str, str, int]) -> None:
+        span = node.span
+        own = None
+        if span.synthetic:
+            pass
+        elif by == "call":
+            own = (span.kind, span.name, span.pid if span.kind == "agent" else 0)
+        elif by == "model":
+            own = ("llm", span.name, 0) if span.kind == "llm" else ("other", "(outside model calls)", 0)
+        elif span.kind == by:
+            own = (span.kind, span.name, span.pid if by == "agent" else 0)
+        key = own or around
+        row = rows.setdefault(key, [0, 0, 0, 0, 0.0])
+        row[1] += critical_times.get(span.span_id, 0)
+        if not span.synthetic:
+            row[0] += own is not None
+            row[2] += self_time(node, tree.metadata.end_time_ns)
+            row[3] += span.tokens_used or 0
+            row[4] += span.cost_usd or 0
+        for child in node.children:
+            add(child, key)
+
+    names = {
+        "call": "(trace)",
+        "model": "(outside model calls)",
+        "tool": "(outside tools)",
+        "agent": "(outside agents)",
+    }
+    add(tree.root, ("other", names[by], 0))
+    return {key: [*row[:4], pytest.approx(row[4])] for key, row in rows.items() if any(row[:3])}
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_trace, st.lists(st.sampled_from(["agent", "llm", "tool", "other"]), min_size=13, max_size=13), st.booleans())
+def test_tables_sum_what_each_span_did(spans: list[Span], kinds: list[str], by_hand: bool) -> None:
+    for number, span in enumerate(spans):
+        span.kind, span.name = kinds[number], f"n{number % 3}"
+    tree, result = analysed(spans)
+    if by_hand:  # such a tree has nothing but its nodes
+        tree.spans = []
+    for by in ("call", "model", "tool", "agent"):
+        found = {
+            (row.kind, row.name, row.pid): [row.calls, row.critical, row.self_time, row.tokens, row.cost_usd or 0.0]
+            for row in rollup(tree, result, by)
+        }
+        assert found == rows_by(tree, result, by), by
 
 
 @settings(max_examples=100, deadline=None)

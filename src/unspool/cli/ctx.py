@@ -9,7 +9,7 @@ import click
 from unspool.cli.ctx_json import context_json
 from unspool.cli.ctx_text import context_text, lives_text
 from unspool.cli.ctx_view import ContextView, view_of
-from unspool.cli.options import Command, json_option, recording_argument, store_option
+from unspool.cli.options import DOLLARS, Command, json_option, recording_argument, store_option
 from unspool.cli.prices import Prices, prices_for, prices_option
 from unspool.cli.terminal import hint, note, put, use_color, width
 from unspool.errors import UsageError
@@ -65,7 +65,7 @@ _MOST_CALLS = 6  # that --verify sends without being told
     type=click.IntRange(min=1),
     help="With --verify: live model calls at most, together.  [default: 6; with --run no limit]",
 )
-@click.option("--max-cost", metavar="USD", type=click.FloatRange(min=0), help="With --verify: what they may cost.")
+@click.option("--max-cost", metavar="USD", type=DOLLARS, help="With --verify: what they may cost.")
 @click.option("--base-url", metavar="URL", help="With --verify: send to another server.")
 @click.option("--key-env", metavar="NAME", help="With --verify: the variable with the key.  [default: the provider's]")
 @click.option(

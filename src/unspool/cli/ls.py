@@ -16,7 +16,7 @@ from unspool.catalog.sums import Sums, Totals, total
 from unspool.catalog.words import Found, Words
 from unspool.cli import amounts
 from unspool.cli.moments import WAYS, moment
-from unspool.cli.options import Command, json_option, store_option
+from unspool.cli.options import DOLLARS, Command, json_option, store_option
 from unspool.cli.prices import prices_for, prices_option
 from unspool.cli.runs import Row, fold_workers
 from unspool.cli.table import Column, format_table
@@ -62,8 +62,8 @@ def _moment(end: bool) -> Callable[[click.Context, click.Parameter, str | None],
 @click.option("--search", "-s", metavar="TEXT", help="Only those with TEXT in a message, a tool's result or an error.")
 @click.option("--since", metavar="TIME", callback=_moment(end=False), help="Only those begun since: 7d, today, a date.")
 @click.option("--until", metavar="TIME", callback=_moment(end=True), help="Only those begun until then.")
-@click.option("--min-cost", type=click.FloatRange(min=0), metavar="USD", help="Only those that cost as much.")
-@click.option("--max-cost", type=click.FloatRange(min=0), metavar="USD", help="Only those that cost no more.")
+@click.option("--min-cost", type=DOLLARS, metavar="USD", help="Only those that cost as much.")
+@click.option("--max-cost", type=DOLLARS, metavar="USD", help="Only those that cost no more.")
 @click.option("--errors", is_flag=True, help="Only those with errors.")
 @click.option("--model", metavar="NAME", help="Only those that called this model.")
 @click.option("--tool", metavar="NAME", help="Only those that used this tool.")

@@ -13,9 +13,9 @@ from unspool.cli.runs import descendants
 from unspool.cli.terminal import is_terminal, put
 from unspool.errors import StoreError, UsageError
 from unspool.events import RecordMetadata, RecordStatus
-from unspool.recording.address import resolve
-from unspool.recording.reader import RecordReader
-from unspool.store import Store, find_store
+from unspool.recording.address import Address, resolve
+from unspool.recording.manager import RecordManager
+from unspool.store import Store, find_store, writer_is_alive
 from unspool.text import dump_json, show_text
 
 __all__ = ["rm"]
@@ -62,9 +62,8 @@ def _to_remove(store: Store, addresses: tuple[str, ...]) -> list[RecordMetadata]
         address = resolve(store, text)
         if address.point is not None:
             raise UsageError(f"rm removes whole recordings, {text!r} is a point in one")
-        with RecordReader(address.record_dir, live=True) as reader:
-            family = [reader.metadata, *descendants(store, address.record_id)]
-        for one in family:
+        root = _metadata_of(store, address)
+        for one in (root, *descendants(store, address.record_id)):
             if one.status is RecordStatus.RECORDING:
                 raise StoreError(
                     f"{one.record_id} is still being written by OS process {one.os_pid}: nothing was removed. "
@@ -72,3 +71,12 @@ def _to_remove(store: Store, addresses: tuple[str, ...]) -> list[RecordMetadata]
                 )
             found.setdefault(one.record_id, one)
     return list(found.values())
+
+
+def _metadata_of(store: Store, address: Address) -> RecordMetadata:
+    """What is known of a recording; one that cannot be read can be removed all the same."""
+    found = RecordManager(store.records).describe(address.record_dir)
+    if found is not None:
+        return found
+    status = RecordStatus.RECORDING if writer_is_alive(address.record_dir) else RecordStatus.INTERRUPTED
+    return RecordMetadata(address.record_id, 0, "", status=status)

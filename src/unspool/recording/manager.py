@@ -153,7 +153,10 @@ class RecordManager:
         return found
 
     def describe(self, folder: Path) -> RecordMetadata | None:
-        """The metadata of one recording as it stands now; None if this is no recording, or none we can read."""
+        """The metadata of one recording as it stands now; None if this is no recording, or none we can read.
+
+        Where the events are gone, all of them are lost, whatever the metadata says.
+        """
         alive = writer_is_alive(folder)  # before its metadata, which a writer that ends replaces first
         try:
             metadata = read_metadata(folder)
@@ -172,6 +175,9 @@ class RecordManager:
             status = RecordStatus.RECORDING if alive else RecordStatus.INTERRUPTED
             count = last_seq_of(folder / EVENTS_NAME)
             metadata = msgspec.structs.replace(metadata, status=status, event_count=count)
+        elif not (folder / EVENTS_NAME).exists():
+            lost = max(metadata.lost_events, metadata.event_count)
+            metadata = msgspec.structs.replace(metadata, status=RecordStatus.INTERRUPTED, lost_events=lost)
         # A copied recording has its folder's name here: that is what finds it.
         return msgspec.structs.replace(metadata, record_id=folder.name)
 

@@ -20,8 +20,11 @@ T0 = 1_750_000_000_000_000_000
 
 
 @pytest.mark.parametrize("amount", ["nan", "inf", "-inf", "-1", "1e999", "much"])
-def test_a_limit_of_cost_is_a_finite_amount(invoke, store, amount):
-    result = invoke("run", "--max-cost", amount, "--", "true")
+@pytest.mark.parametrize(
+    ("command", "option"), [("run", "--max-cost"), ("ls", "--min-cost"), ("ls", "--max-cost"), ("ctx", "--max-cost")]
+)
+def test_a_limit_of_cost_is_a_finite_amount(invoke, store, command, option, amount):
+    result = invoke(command, option, amount, *(["--", "true"] if command == "run" else []))
     assert result.exit_code == 2
     assert "no amount of US dollars. Write for example 5 or 0.25" in result.stderr
 

@@ -126,10 +126,26 @@ def test_a_trace_goes_with_its_last_recording(invoke, make, store):
     assert store.records.is_dir()
 
 
-def test_rm_works_on_damaged_recordings(invoke, make, store):
+@pytest.mark.parametrize("events", [b"\x00\xff garbage\n", b"", None])
+@pytest.mark.parametrize("metadata", [b"{", b"[]", None])
+def test_rm_works_on_damaged_recordings(invoke, make, store, metadata, events):
     recorder = make()
-    (recorder.record_dir / "metadata.json").write_text("{")
-    (recorder.record_dir / "events.jsonl").write_bytes(b"\x00\xff garbage\n")
+    for name, content in (("metadata.json", metadata), ("events.jsonl", events)):
+        if content is not None:
+            (recorder.record_dir / name).write_bytes(content)
+        elif name == "metadata.json" or metadata is not None:  # a folder with neither is no recording
+            (recorder.record_dir / name).unlink()
+    result = invoke("rm", "--yes", "1")
+    assert result.exit_code == 0, result.output
+    assert names(store) == set()
+
+
+def test_a_recording_whose_events_are_gone_is_listed_as_such_and_can_be_removed(invoke, make, store):
+    recorder = make(tool(), tool())
+    (recorder.record_dir / "events.jsonl").unlink()
+    assert "interrupted" in invoke("ls").stdout
+    [row] = json.loads(invoke("ls", "--json").stdout)
+    assert row["lost"] == recorder.metadata.event_count > 0
     assert invoke("rm", "--yes", "1").exit_code == 0
     assert names(store) == set()
 
