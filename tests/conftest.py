@@ -1,9 +1,10 @@
-"""What holds for every test: Ctrl-C reaches the programs that tests start, wherever the tests themselves run."""
+"""What holds for every test: signals reach the programs that tests start, wherever the tests themselves run."""
 
 from __future__ import annotations
 
 import signal
 
-# A shell that runs something in the background without job control has it ignore SIGINT, and so all that it starts.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What runs in the background of a shell ignores SIGINT, what runs under nohup SIGHUP, and so does all that it starts.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
