@@ -181,6 +181,10 @@ class Indexer:
             # What is no recording any more has no texts.
             failed = entries.keys() - self.words.index(entries.values(), self._pause)
         except Exception as exc:  # noqa: BLE001 - as above
+            if len(names) > 1:  # which of them it was is not known
+                for name in names:
+                    self._read_texts([name])
+                return
             logger.warning("texts cannot be read: %s: %s", type(exc).__name__, show_text(str(exc)))
         with self._changed:
             for name in names:

@@ -187,11 +187,11 @@ class Words:
             return False
         for one in part.texts:
             text = put_text(connection, one.text, has_index=self._catalog.database.has_index)
-            connection.execute("INSERT OR IGNORE INTO uses VALUES (?, ?, ?)", (text, recording, one.seq_num))
+            connection.execute("INSERT OR IGNORE INTO uses VALUES (?, ?, ?)", (text, recording, _int64(one.seq_num)))
         connection.execute(
             "UPDATE recordings SET text_files = ?, text_done = ?, text_ended = ?, text_events = ?, text_last = ?"
             " WHERE id = ?",
-            (part.files, part.done, part.entry.ended, part.events, part.last, recording),
+            (part.files, part.done, part.entry.ended, part.events, _int64(part.last), recording),
         )
         return True
 
@@ -246,6 +246,11 @@ class Words:
                     left[recording] = texts
             candidates = left
         return found
+
+
+def _int64(value: int) -> int:
+    """The nearest whole number that SQLite holds: a recording may say anything."""
+    return max(-(1 << 63), min(value, (1 << 63) - 1))
 
 
 def _search_all(connection: sqlite3.Connection, pattern: str) -> dict[str, int]:

@@ -98,6 +98,8 @@ def _model_call(span: Span, err: str) -> ModelCall:
         as_object(part).get("content") for part in as_list(_parsed(given.get("gen_ai.system_instructions")))
     ]
     texts = [text for text in instructions if isinstance(text, str)]
+    if system and system not in (*texts, "\n".join(texts)):
+        texts.append(system)
     name_tool_results(asked)
     answer = answer_of(said[-1]) if said else LLMResponse()
     answer.model = text_of(span, names.MODEL) or None
@@ -116,12 +118,12 @@ def _model_call(span: Span, err: str) -> ModelCall:
     return ModelCall(
         messages=asked,
         answer=answer,
-        system_prompt="\n".join(texts) if texts else system,
+        system_prompt="\n".join(texts) if texts else None,
         tools=list(_tools(given)) or None,
         params=params or None,
         model=text_of(span, names.REQUEST_MODEL) or answer.model,
         vendor=text_of(span, names.PROVIDER).lower() or None,
-        partial=None if asked or texts or system else "the messages were not sent with the span",
+        partial=None if asked or texts else "the messages were not sent with the span",
         ttft=round(ttft * 1e9) if isinstance(ttft, int | float) and ttft >= 0 else None,
     )
 

@@ -59,6 +59,8 @@ class Prompt(Struct, eq=False):
         root: the first of those it goes back to.
         ends: estimated and exact tokens up to the end of each element it added.
         reach: tokens up to the same places, after the fit.
+        up: the nearest one before that added something of what is kept: calls that all keep a short head would
+            otherwise be gone through by each that comes after.
     """
 
     position: int
@@ -78,6 +80,7 @@ class Prompt(Struct, eq=False):
     scale: float = 1.0
     head_scale: float = 1.0
     reach: list[float] = []
+    up: Prompt | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -117,18 +120,18 @@ class Prompt(Struct, eq=False):
         """Estimated and exact tokens of the first `count` elements."""
         prompt = self
         while count <= prompt.kept:
-            if prompt.before is None or not count:
+            if prompt.up is None or not count:
                 return 0.0, 0.0
-            prompt = prompt.before
+            prompt = prompt.up
         return prompt.ends[count - prompt.kept - 1] if prompt.ends else (0.0, 0.0)
 
     def weight_of(self, count: int) -> float:
         """Tokens of the first `count` elements."""
         prompt = self
         while count <= prompt.kept:
-            if prompt.before is None or not count:
+            if prompt.up is None or not count:
                 return 0.0
-            prompt = prompt.before
+            prompt = prompt.up
         return prompt.reach[count - prompt.kept - 1] if prompt.reach else 0.0
 
 
@@ -168,8 +171,11 @@ class Prompts:
                     names = (*names, named)
             ends.append((estimate, exact))
         root = before.root if before is not None and kept else position
+        up = before
+        while up is not None and kept <= up.kept:
+            up = up.up
         prompt = Prompt(
-            position, sent, data.provider, data.model or "", before, kept, root, ends, names, data.partial
+            position, sent, data.provider, data.model or "", before, kept, root, ends, names, data.partial, up=up
         )  # fmt: skip
         self.calls.append(prompt)
         return prompt

@@ -80,7 +80,10 @@ def _of_hugging_face(model: str) -> Count | None:
         os.environ.get("HF_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "huggingface"), "hub"
     )
     snapshots = Path(home) / f"models--{model.replace('/', '--')}" / "snapshots"
-    files = sorted(snapshots.glob("*/tokenizer.json"))
+    try:
+        files = sorted(snapshots.glob("*/tokenizer.json"))
+    except (OSError, ValueError):  # a name that no folder can have
+        return None
     if not files:
         return None
     tokenizers: Any = import_module("tokenizers")
@@ -88,4 +91,10 @@ def _of_hugging_face(model: str) -> Count | None:
         tokenizer = tokenizers.Tokenizer.from_file(str(files[-1]))
     except Exception:  # noqa: BLE001 - the library raises bare exceptions for a file it cannot read
         return None
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
+    # Half a surrogate pair is no text to it.
+    return lambda text: len(tokenizer.encode(_whole(text), add_special_tokens=False).ids)
+
+
+def _whole(text: str) -> str:
+    """The text with a replacement character for what is no letter: halves of surrogate pairs."""
+    return text.encode("utf-8", "replace").decode()

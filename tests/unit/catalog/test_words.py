@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from unspool.catalog import database, words
 from unspool.catalog.catalog import Catalog
+from unspool.catalog.indexer import Indexer
 from unspool.catalog.texts import fold
 from unspool.catalog.words import Words
 from unspool.cli.prices import Prices
@@ -199,3 +201,20 @@ def test_a_search_for_nothing_finds_nothing(store, record):
     catalog, found = indexed(store)
     assert found.search("").texts == {}
     catalog.close()
+
+
+@pytest.mark.parametrize("field", ["timestamp", "duration"])
+def test_a_number_no_database_holds_spoils_nobodys_search(record, store, field):
+    good, odd = record(*model_call(1, "capercaillie")), record(*model_call(1, "ptarmigan"), tool("grouse"))
+    events = store.records / odd / "events.jsonl"
+    lines = events.read_bytes().splitlines()
+    last = json.loads(lines[-1])
+    (last if field == "timestamp" else last["syscall"])[field] = 2**63 + 5
+    events.write_bytes(b"\n".join([*lines[:-1], json.dumps(last).encode()]) + b"\n")
+    catalog = Catalog(store, Prices())
+    with catalog:
+        found = Indexer(catalog)
+        state = found.state(texts=True, patience_s=60)
+        assert (state.unread, state.unsearched) == (0, 0)
+        for text, name in (("capercaillie", good), ("ptarmigan", odd), ("grouse", odd)):
+            assert set(found.words.search(text).texts) == {name}

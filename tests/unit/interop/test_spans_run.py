@@ -10,7 +10,9 @@ from unspool.events import RecordEventType
 from unspool.interop.importing import import_paths
 from unspool.interop.otlp import Carried, OtlpSpan
 from unspool.interop.otlp_json import write_json
+from unspool.interop.spans_run import run_of_spans
 from unspool.trace.from_recording import recorded_trace
+from unspool.trace.spans import Span
 
 GENAI = {
     "gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.temperature": 0.5,
@@ -92,3 +94,17 @@ def test_spans_without_messages_make_no_recording(tmp_path, store):
     assert result.records == []
     assert "carry no messages" in result.notes[0]
     assert result.is_whole
+
+
+def test_a_system_message_beside_system_instructions_is_not_lost(tmp_path):
+    instructions = [{"type": "text", "content": "be brief"}]
+
+    def prompt_of(*messages):
+        sent = [{"role": role, "parts": [{"type": "text", "content": text}]} for role, text in messages]
+        given = {"gen_ai.system_instructions": json.dumps(instructions), "gen_ai.input.messages": json.dumps(sent)}
+        [call] = run_of_spans([Span("b" * 32, "a" * 16, name="chat", kind="llm", attributes=given)]).processes[0].items
+        return call.system_prompt, [message.content for message in call.messages]
+
+    assert prompt_of(("user", "hi")) == ("be brief", ["hi"])
+    assert prompt_of(("system", "be kind"), ("user", "hi")) == ("be brief\nbe kind", ["hi"])
+    assert prompt_of(("system", "be brief"), ("user", "hi")) == ("be brief", ["hi"])

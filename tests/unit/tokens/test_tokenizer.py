@@ -131,3 +131,16 @@ def test_a_damaged_tokenizer_is_not_used(tmp_path: Path, monkeypatch: pytest.Mon
     _trained(tmp_path, "acme/toy-7b").write_text('{"model": ')
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     assert tokenizer.counter_for("acme/toy-7b") is None
+
+
+@needs_tokenizers
+def test_what_a_recording_may_hold_is_counted_or_not_but_never_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trained(tmp_path, "acme/toy-7b")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    count = tokenizer.counter_for("acme/toy-7b")
+    assert count is not None
+    assert count("half \ud800 of a pair") == count("half ? of a pair")
+    for model in (f"a/{'b' * 300}", "a/\0", "a/\ud800", "/", "a//b"):
+        assert tokenizer.counter_for(model) is None

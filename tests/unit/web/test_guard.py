@@ -45,6 +45,14 @@ def test_a_made_up_cookie_is_refused(stranger, door):
     assert stranger.get("/").status_code == 401
 
 
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "list=[1,2]", "x=a b", "name=caf\xe9", "", "=", "a=b=c", '"'])
+def test_cookies_of_other_programs_on_this_machine_shut_nobody_out(stranger, door, other):
+    own = f"{door.cookie}={door.secret}"
+    for cookies in (f"{other}; {own}", f"{own}; {other}", f"{other};{own};{other}"):
+        assert stranger.get("/", headers={"cookie": cookies.encode("latin-1")}).status_code == 200
+    assert stranger.get("/", headers={"cookie": f"x{own}; {other}".encode("latin-1")}).status_code == 401
+
+
 @pytest.mark.parametrize(
     "host",
     ["evil.example:4848", "127.0.0.1:80", "127.0.0.1", "", "127.0.0.1.evil.example:4848", "[::1", "192.168.1.7:4848"],
