@@ -402,5 +402,5 @@ def test_a_text_that_nobody_touched_is_the_recorded_one(text):
 def test_lines_that_nobody_touched_keep_their_bytes(lines, new):
     plain = [re.sub(r"[\r\n]", "", line) + "·" for line in lines]
     old = "\r\n".join([*plain, "last"])
-    posted = shown(old).replace("last", f"last {new}").replace("\n", "\r\n")
+    posted = "\r\n".join([*map(shown, plain), f"last {new}"])
     assert typed(old, posted).split("\r\n") == [*plain, f"last {new}"]
