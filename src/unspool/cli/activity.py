@@ -8,6 +8,7 @@ from typing import Self
 import msgspec
 
 from unspool.cli.listing import Tally, Totals
+from unspool.cli.ls import state_text
 from unspool.cli.prices import prices_for
 from unspool.events import RecordEvent, RecordMetadata, RecordStatus
 from unspool.recording.reader import RecordReader
@@ -104,8 +105,7 @@ class ActivityWatch:
             del starts[span_id]
         totals = self._sums.so_far(self._one)
         if self.reader.metadata.status is not RecordStatus.RECORDING:
-            state = "dead" if self._state in ("created", "running", "waiting") else self._state
-            return Activity(state, totals, [])
+            return Activity(state_text(self.reader.metadata), totals, [])
         begun: list[tuple[int, str, str | None]] = [(at, what, None) for at, what in self._calls.values()]
         begun += [(start.start, _what(start), start.path) for start in starts.values()]
         begun.sort(key=lambda item: item[0], reverse=True)

@@ -214,7 +214,7 @@ def test_what_has_ended_is_doing_nothing(make, as_json):
     recorder = make(state(), snapshot(1))
     (recorder.record_dir / OPEN_NAME).write_text('{"span_id":"00000004","path":"/dev/tool/x","start":0}\n')
     (row,) = as_json("ps", "--all")
-    assert (row["doing"], row["state"]) == ([], "dead")
+    assert (row["doing"], row["state"]) == ([], "completed")
 
 
 @pytest.mark.parametrize("columns", [60, 80])

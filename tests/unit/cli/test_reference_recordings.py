@@ -37,7 +37,7 @@ def reference(store):
     ("args", "expected"),
     [
         (["ls"], "an old run"),
-        (["ps", "--all"], "dead"),
+        (["ps", "--all"], "completed"),
         (["show", "3"], "1 model call, 0 tool calls"),
         (["show", "last@call:1"], "hello"),
         (["show", "3-1741946400@4"], "model=claude req=10tok resp=20tok"),
