@@ -2,7 +2,8 @@
 
 The process of `unspool run` counts steps, money and tokens of all processes of its command, so it alone can tell. It
 listens on a socket; before a request leaves, its process says which call it is and waits for a word: `go`, or `hold`.
-While nobody answers (paused) the request waits; where nobody listens any more (the run is over) it goes.
+While nobody answers (paused) the request waits; where nobody listens any more (the run is over, or the watch over its
+limits has failed) it goes.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ class Lineage(msgspec.Struct, omit_defaults=True):
         run: tells the processes of one command from others of the same trace, where that was begun outside.
         trace_flags: of W3C trace context, as whoever began the trace set them.
         gate: the socket at which `unspool run` is asked before a model call leaves; None where it has no limit.
+        budget: tokens of a context that `unspool run --budget` gave; None where it gave none.
+        bisect: of the first process of a bisection's fork: the id of the bisection, and the number of the fork in it.
     """
 
     store: str
@@ -69,6 +71,8 @@ class Lineage(msgspec.Struct, omit_defaults=True):
     run: str | None = None
     trace_flags: str = SAMPLED
     gate: str | None = None
+    budget: int | None = None
+    bisect: tuple[str, int] | None = None
 
 
 class Unfinished(Protocol):
@@ -205,8 +209,12 @@ class AgentProcess:
         }
         if self.lineage.forked_at is not None and (edits := _edits_of_fork()):
             fields["extra"] = {"edits": edits}
+        if self.lineage.forked_at is not None and self.lineage.bisect is not None:
+            fields["extra"] = {**fields.get("extra", {}), "bisect": list(self.lineage.bisect)}
         if self.lineage.run is not None:
             fields["extra"] = {**fields.get("extra", {}), "run": self.lineage.run}
+        if self.lineage.budget is not None:
+            fields["extra"] = {**fields.get("extra", {}), "budget": self.lineage.budget}
         return Recorder(store.records, store.next_pid(), self.intent, fields=fields)
 
     def child_lineage(self, parent_span: str | None = None) -> Lineage:

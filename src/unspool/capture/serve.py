@@ -112,7 +112,8 @@ def _match(stage: Stage, request: Request) -> tuple[Match | None, str]:
     """
     from unspool.serving.fingerprint import body_digest, request_key
 
-    key = request_key(request.method, request.url, is_model_call=request.provider is not None)
+    url = stage.plan.recorded_url(request.url)
+    key = request_key(request.method, url, is_model_call=request.provider is not None)
     match = stage.match(key, body_digest(request.body), request.body, request.record_id, request.task)
     if match is not None or request.provider is None:
         return match, key
@@ -123,7 +124,7 @@ def _match(stage: Stage, request: Request) -> tuple[Match | None, str]:
         if done.body is request.body and done.url in ("", request.sent_url):
             continue
         request.change(done)
-        key = request_key(request.method, request.url, is_model_call=True)
+        key = request_key(request.method, stage.plan.recorded_url(request.url), is_model_call=True)
         match = stage.match(key, body_digest(request.body), request.body, request.record_id, request.task)
         if match is not None:
             break
@@ -212,6 +213,10 @@ def _send_edited(stage: Stage, request: Request, at: str | None, target: Offer |
 
 def _live_call(stage: Stage, request: Request, at: str | None) -> int:
     """Count one more live model call; does not come back where a limit allows no more."""
+    if stage.plan.is_left_behind(request.url):
+        named = ", ".join(stage.plan.environ)
+        moved = f"the program asks its old server, not that of --base-url: it does not go by {named}"
+        _stop(stage, request, at, reason=moved)
     limit = stage.plan.max_cost_usd
     if limit is not None and stage.plan.prices:
         from unspool.serving.spending import why_no_more

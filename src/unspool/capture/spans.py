@@ -11,19 +11,17 @@ import inspect
 import time
 from collections.abc import Callable
 from contextvars import Token
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
 from unspool.capture.credentials import clean_error
-from unspool.capture.flow import FLOW, Flow, current_flow, leave, quiet
+from unspool.capture.flow import FLOW, Flow, current_flow, leave
 from unspool.capture.generators import wrap_async_generator, wrap_generator
 from unspool.capture.guard import guard
 from unspool.capture.places import caller
 from unspool.events import RecordEvent, RecordEventType, SyscallEventData
-from unspool.recording.answered import note_answered
+from unspool.recording.answered import ANSWERED_NAME, answered_line
 from unspool.recording.lines import Marked, error_data, is_plain, to_wire
-from unspool.store import Store
 from unspool.tracecontext import parse_traceparent
 
 if TYPE_CHECKING:
@@ -115,15 +113,14 @@ class _Work:
 
 
 def _leave_word(process: AgentProcess, asked: str) -> None:
-    """In the trace of whoever sent a request: that this recording answers it. Once for each trace."""
-    remote, recorder, known = parse_traceparent(asked), process.recorder, process.asked_by
-    if remote is None or recorder is None or remote.trace_id == process.lineage.trace_id or remote.trace_id in known:
+    """Beside the events: that a request of this trace is answered here. Once for each trace."""
+    remote, known = parse_traceparent(asked), process.asked_by
+    if remote is None or remote.trace_id == process.lineage.trace_id or remote.trace_id in known:
         return
     if len(known) >= _ASKED_MAX:
         known.clear()  # to say it twice does no harm
     known.add(remote.trace_id)
-    with quiet():
-        note_answered(Store(Path(process.lineage.store)), remote.trace_id, recorder.record_id)
+    process.append_side(ANSWERED_NAME, answered_line(remote.trace_id))
 
 
 def _copied(value: Any) -> Any:

@@ -25,6 +25,7 @@ __all__ = ["Entry", "can_go_on", "have_grown", "is_fresh", "pool_signature", "re
 _FILE: Final = struct.Struct("<QQQ")
 _NOTHING: Final = _FILE.pack(0, 0, 0)
 _MAX: Final = (1 << 64) - 1
+_KEPT_EXTRA: Final = ("edits", "bisect")
 
 
 @dataclass(eq=False)
@@ -34,7 +35,8 @@ class Entry:
     Attributes:
         signature: of the files it was made from, taken before they were read.
         prices: version of the public prices in the sums.
-        metadata: `status` is what it was then; environment and packages are left out, and `extra` but for its edits.
+        metadata: `status` is what it was then; environment and packages are left out, and `extra` but for its edits
+            and its place in a bisection.
         ended: nobody writes it any more: it says so itself, or its writer was found dead.
         readable: its events could be read, and not only its metadata.
     """
@@ -102,7 +104,8 @@ def read_entry(folder: Path, book: PriceBook, before: Entry | None = None) -> En
     except (CorruptRecording, StoreError):
         lost = Sums(lost=metadata.lost_events)
         return Entry(signature, book.public_version, metadata, lost, ended, readable=False)
-    sums.lost = metadata.lost_events
+    # Of one that has ended its metadata says how many there were; what cannot be read now is lost too.
+    sums.lost = metadata.lost_events + (max(metadata.event_count - sums.events, 0) if ended else 0)
     return Entry(signature, book.public_version, metadata, sums, ended)
 
 
@@ -139,6 +142,5 @@ def have_grown(before: bytes, now: bytes) -> bool:
 
 
 def _slim(metadata: RecordMetadata) -> RecordMetadata:
-    edits = metadata.extra.get("edits")
-    extra = {} if edits is None else {"edits": edits}
+    extra = {name: metadata.extra[name] for name in _KEPT_EXTRA if metadata.extra.get(name) is not None}
     return msgspec.structs.replace(metadata, env=None, env_names=None, packages=None, extra=extra)

@@ -102,12 +102,6 @@ class Indexer:
         waiting = self._to_read.keys() | self._to_search.keys() if texts else self._to_read.keys()
         return names & (waiting | self._failed)
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether there is anything still to be read."""
-        with self._changed:
-            return self._thread is not None
-
     def progress(self) -> int:
         """A number that grows, once a second, while there is more to show than a request for `state` was given."""
         with self._changed:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Protocol
 
 import msgspec
 
+from unspool.durations import later
 from unspool.events import LLMResponseData, RecordEvent, RecordEventType
 
 __all__ = ["LLM_PREFIX", "TOOL_PREFIXES", "Counter", "Group", "PriceBook", "Rates", "Sums", "Totals", "total"]
@@ -204,7 +205,7 @@ class Counter:
 
     def _add_to_group(self, event: RecordEvent, data: LLMResponseData, vendor: str, asked: str) -> None:
         start = self._start
-        at = None if start is None else start + timedelta(microseconds=event.timestamp // 1000)
+        at = later(start, event.timestamp)
         answered = data.model or ""
         # The answer names the exact version; a gateway may answer with a name of its own.
         by = _BY_ANSWERED

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-__all__ = ["age", "bytes_text", "cost", "count", "counted", "seconds_since", "token_sum", "tokens"]
+__all__ = ["age", "bytes_text", "cost", "count", "counted", "joined", "seconds_since", "token_sum", "tokens"]
 
 UNKNOWN: Final = "?"
 _AGES: Final = ((86400 * 7, "w"), (86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -36,6 +37,11 @@ def count(number: int | None) -> str:
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """`1 event`, `2 events`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def tokens(number: int | None, *, more: bool = False) -> str:

@@ -16,6 +16,7 @@ from unspool.cli.terminal import hint, put, use_color, width
 from unspool.store import find_store
 from unspool.text import dump_json
 from unspool.trace.compare import Measure, compare_traces
+from unspool.trace.report import has_times
 from unspool.trace.rollup import GROUPS, Group
 
 __all__ = ["blame"]
@@ -79,4 +80,5 @@ def _compare(one: Subject, other: Subject, by: Measure | None, rows: int, *, as_
         document: dict[str, Any] = comparison_json(found, names)
         put(dump_json(document))
     else:
-        put(comparison_text(found, names, by=by, rows=rows, color=use_color(), width=width()))
+        timed = has_times(one.tree) and has_times(other.tree)
+        put(comparison_text(found, names, by=by, rows=rows, color=use_color(), width=width(), timed=timed))

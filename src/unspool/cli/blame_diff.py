@@ -25,12 +25,26 @@ _MORE: Final = {
 
 
 def comparison_text(
-    found: Comparison, names: tuple[str, str], *, by: Measure | None, rows: int, color: bool, width: int | None
+    found: Comparison,
+    names: tuple[str, str],
+    *,
+    by: Measure | None,
+    rows: int,
+    color: bool,
+    width: int | None,
+    timed: bool = True,
 ) -> str:
-    """A table for each measure (or the one that `by` names), whose lines sum to the difference. No final newline."""
+    """A table for each measure (or the one that `by` names), whose lines sum to the difference. No final newline.
+
+    Args:
+        timed: whether the times of both are known.
+    """
     first, second = (show_text(name) for name in names)
-    lines = [bold(f"{second} against {first}", color), *_summary(found)]
+    lines = [bold(f"{second} against {first}", color), *_summary(found, timed)]
     for measure in _MEASURES if by is None else (by,):
+        if measure == "time" and not timed:
+            lines += ["", "The times of one of them are not known."]
+            continue
         if measure == "cost" and not found.has_cost:
             if by == "cost":
                 lines += ["", "The cost of one of them is not known: its models have no known price."]
@@ -42,10 +56,10 @@ def comparison_text(
     return "\n".join(lines)
 
 
-def _summary(found: Comparison) -> list[str]:
+def _summary(found: Comparison, timed: bool) -> list[str]:
     lines = []
     for measure in _MEASURES:
-        if measure == "cost" and not found.has_cost:
+        if (measure == "cost" and not found.has_cost) or (measure == "time" and not timed):
             continue
         before, after, change = (_of(found.before, measure), _of(found.after, measure), found.change(measure))
         if not before and not after:

@@ -20,7 +20,17 @@ from unspool.trace.names import ORIGIN
 from unspool.trace.report import TraceReport
 from unspool.trace.rollup import Group, Share
 
-__all__ = ["ROWS", "Look", "blame_text", "cost_rows", "head_line", "share_name"]
+__all__ = [
+    "ROWS",
+    "CostRow",
+    "Look",
+    "blame_text",
+    "cost_rows",
+    "head_line",
+    "share_name",
+    "startup_remark",
+    "startup_times",
+]
 
 ROWS: Final = 6  # of each table, before the line that sums up the rest
 _NAME: Final = 60
@@ -44,7 +54,8 @@ def blame_text(subject: Subject, report: TraceReport, by: str | None, look: Look
     title, totals = head_line(subject, report)
     lines = [bold(title, look.color), totals]
     if by is None:
-        lines += ["", *findings(report, look.color, look.width)]
+        found = findings(report, look.color, look.width)
+        lines += ["", *found] if found else []
     if by in (None, "errors"):
         lines += cause_lines(subject, report, color=look.color, width=look.width, everything=by == "errors")
         lines += suspect_lines(subject, report, color=look.color, width=look.width, asked=by == "errors")
@@ -69,7 +80,7 @@ def head_line(subject: Subject, report: TraceReport) -> tuple[str, str]:
     models = tools = unpriced = unknown = served = 0
     for span in report.spans:
         tokens = span.tokens_used
-        if tokens and span.cost_usd is None:
+        if span.cost_usd is None and (tokens or (tokens is None and span.kind == "llm")):
             unpriced += 1
         if span.kind == "llm":
             models += 1
@@ -104,7 +115,7 @@ def _time(subject: Subject, report: TraceReport, look: Look) -> list[str]:
     if not report.has_times:
         return ["No times are known."]
     title = f"Where the {format_duration(total)} went"
-    early = _startup(subject)
+    early = startup_times(subject)
     cells = [
         [
             _share(row.critical, total),
@@ -112,7 +123,7 @@ def _time(subject: Subject, report: TraceReport, look: Look) -> list[str]:
             str(row.calls or ""),
             format_duration(row.longest) if row.calls > 1 else "",
             _beside(row),
-            share_name(row) + (f", {format_duration(early[row.pid])} of it start-up" if _is_early(row, early) else ""),
+            ", ".join(filter(None, (share_name(row), startup_remark(row, early)))),
         ]
         for row in shares
         if row.critical
@@ -128,8 +139,9 @@ def _time(subject: Subject, report: TraceReport, look: Look) -> list[str]:
     return [f"{bold(title, look.color)} ({aside})", *_table(columns, cells[: look.rows] + rest, look)]
 
 
-def _is_early(row: Share, early: dict[int, int]) -> bool:
-    return row.kind == "agent" and row.pid in early
+def startup_remark(row: Share, early: dict[int, int]) -> str:
+    """`991ms of it start-up` for an agent that `startup_times` names; "" for anything else."""
+    return f"{format_duration(early[row.pid])} of it start-up" if row.kind == "agent" and row.pid in early else ""
 
 
 def _beside(row: Share) -> str:
@@ -137,7 +149,7 @@ def _beside(row: Share) -> str:
     return format_duration(hidden) if hidden > 0 and hidden * 100 > row.self_time else ""
 
 
-def _startup(subject: Subject) -> dict[int, int]:
+def startup_times(subject: Subject) -> dict[int, int]:
     """How long agents worked before their first call (ns), where that is much of their time: imports, mostly."""
     found: dict[int, int] = {}
     first: dict[int, int] = {}

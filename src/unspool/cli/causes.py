@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import wrap
 from typing import Final
 
@@ -13,14 +14,16 @@ from unspool.text import show_text
 from unspool.trace.errors_chain import ErrorChain, error_message
 from unspool.trace.names import WHERE, text_of
 from unspool.trace.repeats import Loop, Retry
-from unspool.trace.report import TraceReport
+from unspool.trace.report import TraceReport, has_times
 from unspool.trace.spans import Span, SpanStatus
 
-__all__ = ["cause_lines", "loop_text", "retry_text", "what_of"]
+__all__ = ["cause_lines", "loop_text", "one_line", "retry_text", "what_of"]
 
 _SHOWN: Final = 3  # of each kind
 _MESSAGE: Final = 160
 _NAME: Final = 50
+_EXCEPTION: Final = re.compile(r"[\w.]+(?:Error|Exception|Exit|Interrupt|Group)\b")
+_RULE: Final = re.compile(r"([=_~*#-])(?: ?\1){3,}")
 
 
 def cause_lines(
@@ -89,8 +92,8 @@ def _unfinished(subject: Subject, report: TraceReport, limit: int, color: bool) 
     known = {one.agent.pid for one in subject.recorded.processes if one.reader.metadata.end_time is not None}
     for span in spans[:limit]:
         lasted = format_duration((span.end_time_ns or until) - span.start_time_ns)
-        open_for = f"for {lasted}" if not span.end_time_ns or span.pid in known else f"for at least {lasted}"
-        lines.append(f"  ◌ {what_of(span)}, {open_for}")
+        open_for = f", for {lasted}" if not span.end_time_ns or span.pid in known else f", for at least {lasted}"
+        lines.append(f"  ◌ {what_of(span)}{open_for if report.has_times else ''}")
         if place := _place(subject, span):
             lines.append(dim(f"      {place}", color))
     return [*lines, *_more(spans, limit)]
@@ -101,12 +104,13 @@ def loop_text(subject: Subject, loop: Loop) -> str:
     names = " → ".join(show_text(span.name, _NAME) for span in loop.spans[: loop.period])
     same = "the same arguments and results" if loop.same_results else "the same arguments"
     how = "" if loop.consecutive else ", with other calls in between"
-    cost = [format_duration(loop.wasted)]
+    cost = [format_duration(loop.wasted)] if has_times(subject.tree) else []
     if loop.tokens:
         cost.append(f"{amounts.tokens(loop.tokens)} tokens")
     if loop.cost_usd is not None:
         cost.append(amounts.cost(loop.cost_usd))
-    return f"{names} ×{loop.rounds} with {same}{how}: {', '.join(cost)} after the first{_at(subject, loop.spans[0])}"
+    lost = f": {', '.join(cost)} after the first" if cost else ""
+    return f"{names} ×{loop.rounds} with {same}{how}{lost}{_at(subject, loop.spans[0])}"
 
 
 def retry_text(subject: Subject, retry: Retry) -> str:
@@ -115,7 +119,7 @@ def retry_text(subject: Subject, retry: Retry) -> str:
     last = retry.attempts[-1]
     ending = "then still open" if last.status is SpanStatus.OPEN else "then ok" if retry.succeeded else "and never ok"
     times = f" ×{len(failures)}" if len(failures) > 1 or not retry.succeeded else ""
-    lost = f", {format_duration(retry.lost)} lost" if retry.lost else ""
+    lost = f", {format_duration(retry.lost)} lost" if retry.lost and has_times(subject.tree) else ""
     return f"{what_of(failures[0])}: {_message(failures[0])}{times}, {ending}{lost}{_at(subject, failures[0])}"
 
 
@@ -136,8 +140,16 @@ def what_of(span: Span) -> str:
     return f"{kinds.get(span.kind, '')} {show_text(span.name, _NAME)}".strip()
 
 
+def one_line(message: str) -> str:
+    """What an error says, on one line: of a traceback the line that names the exception, of a drawn rule a bit."""
+    lines = [line for line in message.splitlines() if line.strip()]
+    if lines and lines[0].startswith("Traceback (most recent call last)"):
+        lines = [next((line for line in reversed(lines) if _EXCEPTION.match(line)), lines[-1])]
+    return _RULE.sub(r"\1\1\1", " ".join(" ".join(lines).split()))
+
+
 def _message(span: Span) -> str:
-    return show_text(" ".join(error_message(span).split()) or f"ended with {span.status}", _MESSAGE)
+    return show_text(one_line(error_message(span)) or f"ended with {span.status}", _MESSAGE)
 
 
 def _place(subject: Subject, span: Span) -> str:

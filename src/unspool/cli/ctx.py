@@ -119,6 +119,8 @@ def _check_options(given: dict[str, Any], *, is_whatif: bool) -> None:
     """
     if given["verify"] and not is_whatif:
         raise UsageError("--verify needs to know what to leave out: add --leaked or --without BLOCK")
+    if given["is_each"] and not given["verify"]:
+        raise UsageError("--each goes with --verify: it tries every block alone as well")
     if given["is_run"] and not given["verify"]:
         raise UsageError("--run goes with --verify: it runs the program to its end without the blocks")
     if given["is_run"] and (given["base_url"] or given["key_env"] or given["is_each"]):

@@ -30,6 +30,7 @@ def context_json(view: ContextView) -> dict[str, Any]:
         "cache_write_tokens": llm.cache_write_tokens if llm is not None else None,
         "reasoning_tokens": llm.reasoning_tokens if llm is not None else None,
         "context_window": view.window,
+        "budget": view.budget,
         "partial": call.partial,
         "fit": {"scale": fitted.scale, "error": fitted.error, "checked": fitted.checked, "pairs": fitted.pairs},
         "categories": view.composition.by_category(),

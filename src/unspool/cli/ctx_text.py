@@ -75,8 +75,11 @@ def _head(view: ContextView, color: bool, width: int | None) -> list[str]:
     known = "tokens" if call.is_counted else "tokens (estimated: the provider gave no count)"
     title = f"{show_text(view.record_id)} {call.name}: {show_text(call.model or 'unknown model', 40)}"
     filled = f"{call.tokens:,} {known}"
-    if view.window:
-        filled += f" of {view.window:,} ({100 * call.tokens / view.window:.1f}%)"
+    fits = view.budget or view.window
+    if fits:
+        filled += f" of {fits:,} ({100 * call.tokens / fits:.1f}%)"
+    if view.budget:
+        filled += f", the budget of the run{f'; the window is {view.window:,}' if view.window else ''}"
     llm = call.llm
     facts = []
     if llm is not None and llm.cached_tokens is not None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from msgspec import Struct
 
+from unspool.cli.limit_options import budget_of
 from unspool.cli.listing import LLM_PREFIX
 from unspool.cli.prices import Prices, context_window
 from unspool.context.advice import Advice, advise
@@ -14,6 +13,7 @@ from unspool.context.calls import Call, Run
 from unspool.context.composition import Composition, compose
 from unspool.context.lives import Lives, live
 from unspool.context.reading import read_run
+from unspool.durations import later
 from unspool.errors import NoSnapshot
 from unspool.events import LLMResponse
 from unspool.recording.reader import RecordReader
@@ -35,9 +35,8 @@ class Costs:
         """The rates of a call; None where no price is known."""
         if call.answer is not None and call.answer.origin in _NOT_SENT:
             return Rates(0.0, 0.0, 0.0, 0.0)
-        at_ns = 0
-        if self._start is not None:
-            at_ns = int((self._start + timedelta(microseconds=call.timestamp // 1000)).timestamp()) * 1_000_000_000
+        at = later(self._start, call.timestamp)
+        at_ns = 0 if at is None else int(at.timestamp()) * 1_000_000_000
         for vendor, model in _names(call):
             rates = self._prices(vendor, model, at_ns, call.tokens)
             if rates is not None:
@@ -70,7 +69,10 @@ def window_of(call: Call) -> int | None:
 
 
 class ContextView(Struct):
-    """One call of a recording and all that is known of its context."""
+    """One call of a recording and all that is known of its context.
+
+    `budget` is what `unspool run --budget` gave; `window` that of the model.
+    """
 
     record_id: str
     run: Run
@@ -80,6 +82,7 @@ class ContextView(Struct):
     breaks: list[CacheBreak]
     advice: list[Advice]
     window: int | None
+    budget: int | None
     costs: Costs
     total_usd: float | None = None
 
@@ -138,6 +141,7 @@ def view_of(reader: RecordReader, prices: Prices, seq_num: int | None, *, run: R
         breaks,
         advise(found, breaks, run, costs),
         window_of(call),
+        budget_of(reader.metadata),
         costs,
     )
     amounts = [amount for one in view.calls if (amount := costs.of_call(one)) is not None]

@@ -48,7 +48,10 @@ def kinds_in(texts: Iterable[str]) -> frozenset[str]:
     Raises:
         UsageError: one of them does not exist.
     """
-    kinds = frozenset(part.strip() for text in texts for part in text.split(",") if part.strip())
+    given = list(texts)
+    kinds = frozenset(part.strip() for text in given for part in text.split(",") if part.strip())
+    if given and not kinds:
+        raise UsageError(f"--kind names no kind. It takes: {', '.join(KINDS)}")
     wrong = sorted(kinds.difference(KINDS))
     if wrong:
         raise UsageError(f"--kind does not know {', '.join(wrong)}. It takes: {', '.join(KINDS)}")

@@ -6,7 +6,7 @@ from textwrap import wrap
 from typing import Final
 
 from unspool.cli import amounts
-from unspool.cli.causes import what_of
+from unspool.cli.causes import one_line, what_of
 from unspool.cli.terminal import bold, red
 from unspool.durations import format_duration
 from unspool.text import show_text
@@ -14,7 +14,7 @@ from unspool.trace.errors_chain import error_message
 from unspool.trace.report import TraceReport
 from unspool.trace.rollup import Share
 
-__all__ = ["findings"]
+__all__ = ["findings", "sentences"]
 
 _MESSAGE: Final = 90
 _TITLE: Final = 7  # columns before the text
@@ -22,24 +22,26 @@ _WORTH: Final = 0.1  # of the whole: less than this explains nothing
 
 
 def findings(report: TraceReport, color: bool, width: int | None) -> list[str]:
-    """`Wrong`, `Slow` and `Dear`, as far as there is something to say; folded to the width."""
-    found = [
-        (red("Wrong", color), _wrong(report)),
-        (bold("Slow ", color), _slow(report)),
-        (bold("Dear ", color), _dear(report)),
-    ]
+    """`Wrong`, `Slow` and `Dear` as lines, as far as there is something to say; folded to the width."""
     lines = []
-    for title, text in found:
-        folded = wrap(text, width - _TITLE, break_long_words=False) if width is not None else [text] if text else []
-        lines += [(" " * _TITLE if at else f"{title}  ") + part for at, part in enumerate(folded)]
+    for title, text in sentences(report):
+        shown = (red if title == "Wrong" else bold)(f"{title:<5}", color)
+        folded = wrap(text, width - _TITLE, break_long_words=False) if width is not None else [text]
+        lines += [(" " * _TITLE if at else f"{shown}  ") + part for at, part in enumerate(folded)]
     return lines
+
+
+def sentences(report: TraceReport) -> list[tuple[str, str]]:
+    """The same as data: what it is about, and the sentence, whose controls are written out."""
+    found = [("Wrong", _wrong(report)), ("Slow", _slow(report)), ("Dear", _dear(report))]
+    return [(title, text) for title, text in found if text]
 
 
 def _wrong(report: TraceReport) -> str:
     chains = report.result.error_chains
     if chains:
         cause = chains[0].root_cause
-        text = f"{what_of(cause)}: {show_text(error_message(cause) or str(cause.status), _MESSAGE)}"
+        text = f"{what_of(cause)}: {show_text(one_line(error_message(cause)) or str(cause.status), _MESSAGE)}"
         if len(chains[0].path) > 1:
             text += f", and with it {show_text(chains[0].path[-1].name, 40)}"
         return text + (f" (and {amounts.counted(len(chains) - 1, 'other error')})" if len(chains) > 1 else "")
@@ -47,13 +49,16 @@ def _wrong(report: TraceReport) -> str:
         span = report.unfinished[0]
         if span.end_time_ns:
             return f"the process was killed in {what_of(span)}"
-        return f"{what_of(span)} has not ended, after {format_duration(_until(report) - span.start_time_ns)}"
+        after = f", after {format_duration(_until(report) - span.start_time_ns)}" if report.has_times else ""
+        return f"{what_of(span)} has not ended{after}"
     if report.loops:
         loop = report.loops[0]
         return f"a loop: {show_text(loop.spans[0].name, 40)} ×{loop.rounds} with the same arguments"
     if report.retries:
         texts = [
-            f"{what_of(one.attempts[0])}: {show_text(one.reason, _MESSAGE)}, then ok" for one in report.retries[:2]
+            f"{what_of(one.attempts[0])}: {show_text(one_line(one.reason), _MESSAGE)}, "
+            f"{'then ok' if one.succeeded else 'and never ok'}"
+            for one in report.retries[:2]
         ]
         more = f" (and {len(report.retries) - 2} more)" if len(report.retries) > 2 else ""
         return f"no error lasted. {'; '.join(texts)}{more}"

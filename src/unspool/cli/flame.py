@@ -16,6 +16,7 @@ from unspool.store import find_store
 from unspool.text import dump_json
 from unspool.trace.flame import FlameMeasure, fold_stacks, format_folded
 from unspool.trace.flame_svg import flame_svg
+from unspool.trace.report import has_times
 
 __all__ = ["flame"]
 
@@ -63,7 +64,8 @@ def flame(
             raise UsageError(
                 f"{recording} has no recorded messages, so nothing is known of what was sent: use --by cost"
             )
-        stacks = fold_stacks(subject.tree, by, subject.carried)
+        is_known = by != "time" or has_times(subject.tree)
+        stacks = fold_stacks(subject.tree, by, subject.carried) if is_known else {}
         title = subject.tree.root.span.name
     if not stacks and not as_json:
         note(f"Nothing to show: {recording} has no {by} that is known.")

@@ -9,6 +9,7 @@ import click
 
 from unspool.cli.fork_options import edit_document, parse_appends, parse_params, parse_tool_results, text_or_file
 from unspool.cli.fork_send import Sending, send_samples
+from unspool.cli.live_tools import tool_names
 from unspool.cli.options import DOLLARS, SECONDS, Command, json_option, recording_argument, store_option
 from unspool.cli.prices import prices_for, prices_option
 from unspool.cli.terminal import hint, note, put, use_color
@@ -73,7 +74,7 @@ __all__ = ["fork"]
 @click.option(
     "-n", "--samples", metavar="N", type=click.IntRange(min=1), default=1, help="How many times to send or run."
 )
-@click.option("--base-url", metavar="URL", help="Send to another server (--send, --dry-run).")
+@click.option("--base-url", metavar="URL", help="Ask another server, given as the SDK takes it.")
 @click.option("--key-env", metavar="NAME", help="The environment variable with the key.  [default: the provider's]")
 @click.option(
     "--timeout", "timeout_s", metavar="SECONDS", type=SECONDS, default=600.0, show_default=True, help="Of each --send."
@@ -98,6 +99,9 @@ def fork(context: click.Context, /, *, point: str, store: str | None, as_json: b
     whole program: what came before the point is served from the recording, what comes after is live. Changes hold for
     the rest of the run, in the same conversation: requests with the same system prompt and messages in common.
 
+    Exit code of --run: 0 if every fork came to its point and its program ended with code 0; 1 if one did not; 3 if one
+    was stopped, because the program asked for something else before the point or for what may not be done behind it.
+
     \b
         unspool fork 12@call:4 --set-system @prompt.txt --dry-run
         unspool fork 12@call:4 --append 'user:Check the date.' --send -n 5
@@ -110,8 +114,7 @@ def fork(context: click.Context, /, *, point: str, store: str | None, as_json: b
     ]
     if len(modes) > 1:
         raise UsageError(f"{' and '.join(modes)} do not go together. Choose one")
-    if given["samples"] > 1 and not modes:
-        raise UsageError("-n says how many times to send or run: it needs --send or --run")
+    _check_options(given, modes)
     place = find_store(store)
     address = resolve(place, point)
     if address.point is None:
@@ -150,6 +153,30 @@ def fork(context: click.Context, /, *, point: str, store: str | None, as_json: b
             hint("Next: --dry-run shows the request, --send sends it, --run runs the program from there")
 
 
+def _check_options(given: dict[str, Any], modes: list[str]) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: one would.
+    """
+    is_sent = given["is_send"] or given["is_run"]
+    if given["samples"] > 1 and not is_sent:
+        raise UsageError("-n says how many times to send or run: it needs --send or --run")
+    for name in ("max_calls", "max_cost"):
+        if given[name] is not None and not is_sent:
+            raise UsageError(f"--{name.replace('_', '-')} limits what is sent: it needs --send or --run")
+    if (given["live_tools"] or given["yes"]) and not given["is_run"]:
+        raise UsageError("--live-tools and --yes go with --run: nothing else runs tools")
+    if given["base_url"] is not None and not modes:
+        raise UsageError("--base-url says which server to ask: it needs --send, --run or --dry-run")
+    if given["key_env"] is not None and not given["is_send"]:
+        raise UsageError("--key-env goes with --send. The program that --run runs takes its own key")
+    if given["edit"] and given["edit_file"]:
+        raise UsageError("--edit opens an editor, --edit-file takes what was edited: choose one of them")
+    if given["model"] is not None and not given["model"].strip():
+        raise UsageError("--model takes the name of a model, and this is empty")
+
+
 def _plan(reader: RecordReader, address: Address, given: dict[str, Any]) -> ForkPlan | None:
     """What the options make of the point; None if an emptied document called it off."""
     assert address.point is not None, "checked before"
@@ -181,16 +208,14 @@ def _text(option: str, value: str | None) -> str | None:
 def _run(place: Store, record_id: str, plan: ForkPlan, given: dict[str, Any], *, as_json: bool) -> int:
     from unspool.cli.fork_run import Running, run_forks
 
-    for name in ("base_url", "key_env"):
-        if given[name] is not None:
-            raise UsageError(f"--{name.replace('_', '-')} goes with --send. The program that --run runs has its own")
     how = Running(
         prices=prices_for(place, given["prices"]),
         samples=given["samples"],
-        live_tools=[name for word in given["live_tools"] for name in word.split(",") if name],
+        live_tools=tool_names(given["live_tools"]),
         is_allowed=given["yes"],
         max_calls=given["max_calls"],
         max_cost=given["max_cost"],
+        base_url=given["base_url"],
     )
     forks = run_forks(place, record_id, plan, how, aside=as_json)
     if as_json:

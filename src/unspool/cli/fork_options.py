@@ -30,14 +30,15 @@ def text_or_file(option: str, value: str) -> str:
         return value[1:]
     if not value.startswith("@"):
         return value
-    return read_text(option, Path(value[1:]))
+    return read_text(option, Path(value[1:]), hint=". A text that begins with @ is written @@…")
 
 
-def read_text(option: str, path: Path, *, errors: str = "strict") -> str:
+def read_text(option: str, path: Path, *, errors: str = "strict", hint: str = "") -> str:
     """The text of a file.
 
     Args:
         errors: as `bytes.decode` takes it; `surrogatepass` for a document that may quote half of a surrogate pair.
+        hint: what to say besides when there is no such file.
 
     Raises:
         UsageError: it cannot be read, or is no UTF-8.
@@ -45,9 +46,7 @@ def read_text(option: str, path: Path, *, errors: str = "strict") -> str:
     try:
         return path.read_bytes().decode("utf-8", errors)
     except OSError as exc:
-        raise UsageError(
-            f"{option}: cannot read {path}: {exc.strerror or exc}. A text that begins with @ is written @@…"
-        ) from exc
+        raise UsageError(f"{option}: cannot read {path}: {exc.strerror or exc}{hint}") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"{option}: {path} is no UTF-8 text: {exc}") from exc
 

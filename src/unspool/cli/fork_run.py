@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 import click
@@ -12,10 +11,14 @@ from msgspec import Struct, field
 
 from unspool.cli import amounts
 from unspool.cli.listing import answer_cost
+from unspool.cli.live_calls import live_calls, why_unanswered
+from unspool.cli.live_tools import say_unknown_tools, tool_paths
+from unspool.cli.moved import rules_for_server, say_server
 from unspool.cli.prices import Prices
 from unspool.cli.spending_limit import rules_for_cost
 from unspool.cli.supervise import supervise
 from unspool.cli.terminal import is_terminal, note
+from unspool.durations import later
 from unspool.errors import UsageError
 from unspool.events import RecordEventType
 from unspool.recording.reader import RecordReader
@@ -28,8 +31,6 @@ from unspool.store import Store
 from unspool.text import show_text
 
 __all__ = ["Fork", "Forks", "Running", "Spent", "run_forks"]
-
-_TOOL_PREFIXES = ("/dev/tool/", "/dev/mcp/")
 
 
 class Spent(Struct):
@@ -60,6 +61,7 @@ class Running(Struct):
         live_tools: tools that may run for real behind the point; `*` is all.
         is_allowed: all of them may, and nobody is asked.
         max_calls, max_cost: limits of all forks together; None is none.
+        base_url: the server that the program is to ask, as the vendor's SDK takes it; None is the recorded one.
     """
 
     prices: Prices
@@ -68,13 +70,15 @@ class Running(Struct):
     is_allowed: bool = False
     max_calls: int | None = None
     max_cost: float | None = None
+    base_url: str | None = None
 
 
 class Fork(Struct):
-    """What came of one fork, and what it used."""
+    """What came of one fork, and what it used; `unanswered` says why none of its live calls was answered."""
 
     outcome: Outcome
     used: Spent
+    unanswered: str | None = None
 
 
 class Forks(Struct):
@@ -92,17 +96,17 @@ class Forks(Struct):
 
     @property
     def exit_code(self) -> int:
-        """0 if all got to their point and were not stopped, else the worst of theirs."""
-        return max((fork.outcome.exit_code for fork in self.done), default=1)
+        """The worst of theirs: 0 got to its point and the program ended with code 0, 1 did not, 3 was stopped."""
+        return max((_exit_code(fork.outcome) for fork in self.done), default=1)
 
     def document(self) -> dict[str, Any]:
         """For a program."""
-        forks = [_document(fork.outcome, fork.used) for fork in self.done]
+        forks = [_document(fork) for fork in self.done]
         return {"record_id": self.record_id, "seq_num": self.seq_num, "forks": forks, "stopped": self.stopped}
 
     def text(self) -> str:
         """For people; the last line is what to type next."""
-        lines = [_report(fork.outcome, fork.used) for fork in self.done]
+        lines = [_report(fork) for fork in self.done]
         if self.stopped is not None:
             lines.append(f"unspool: stopped after {amounts.counted(len(self.done), 'fork')}: {self.stopped}")
         if len(self.done) > 1:
@@ -121,25 +125,29 @@ def run_forks(place: Store, record_id: str, plan: ForkPlan, how: Running, *, asi
         aside: what the program writes goes to standard error, because something else is on standard output.
 
     Raises:
-        UsageError: the program cannot be run.
+        UsageError: the program cannot be run, or not with that server.
         click.exceptions.Exit: a person did not want its tools to run.
     """
     readers = open_tree(place, _root_of(place, record_id))
     forks = Forks(record_id, plan.point.seq_num)
     try:
+        root = readers[0].metadata
+        server = rules_for_server(how.base_url, root, [(plan.point.provider, plan.point.url)])
+        say_server(root, base_url=how.base_url)
+        say_unknown_tools(readers, how.live_tools)
         after_fork = _tools_after(readers, how)
         for _ in range(how.samples):
             forks.stopped = _used_up(how, forks.spent)
             if forks.stopped is not None:
                 break
             spent = forks.spent
-            rules: dict[str, Any] = {"live_tools": how.live_tools, "after_fork": after_fork}
+            rules: dict[str, Any] = {"live_tools": how.live_tools, "after_fork": after_fork, **server}
             if how.max_calls is not None:
                 rules["max_calls"] = how.max_calls - spent.calls
             if how.max_cost is not None:
                 rules |= rules_for_cost(readers, how.prices, how.max_cost - spent.cost, plan.edits.model)
             outcome = _run_once(place, readers, plan, rules, aside=aside)
-            forks.done.append(Fork(outcome, _spent_by(place, outcome, how.prices)))
+            forks.done.append(_fork(place, outcome, how.prices))
     finally:
         for reader in readers:
             reader.close()
@@ -198,7 +206,7 @@ def _tools_after(readers: Sequence[RecordReader], how: Running) -> str:
     """
     if how.is_allowed:
         return "run"
-    paths = [path for path in _tools(readers) if not is_allowed_live(path, how.live_tools)]
+    paths = [path for path in tool_paths(readers) if not is_allowed_live(path, how.live_tools)]
     names = [path.rpartition("/")[2] for path in paths]
     if not names:
         return "refuse"
@@ -215,17 +223,6 @@ def _tools_after(readers: Sequence[RecordReader], how: Running) -> str:
     return "run"
 
 
-def _tools(readers: Sequence[RecordReader]) -> list[str]:
-    """Device paths of the tools that ran in a recorded run, each once."""
-    paths: dict[str, None] = {}
-    for reader in readers:
-        for event in reader.bare_events():
-            path = event.syscall.args.get("path") if event.syscall is not None else None
-            if isinstance(path, str) and path.startswith(_TOOL_PREFIXES):
-                paths[path] = None
-    return list(paths)
-
-
 def _used_up(how: Running, spent: Spent) -> str | None:
     """Why there may be no more; None if there may."""
     if how.max_cost is not None and spent.unknown:
@@ -240,19 +237,17 @@ def _used_up(how: Running, spent: Spent) -> str | None:
 # --- what came of it -------------------------------------------------------------------------------------------------
 
 
-def _spent_by(place: Store, outcome: Outcome, prices: Prices) -> Spent:
+def _fork(place: Store, outcome: Outcome, prices: Prices) -> Fork:
     """What a fork sent; an answer that was given or served cost nothing."""
-    spent = Spent()
     if outcome.rerun is None:
-        return spent
+        return Fork(outcome, Spent())
     readers = open_tree(place, outcome.rerun)
     try:
-        for reader in readers:
-            spent = spent + _spent_in(reader, prices)
+        used = sum((_spent_in(reader, prices) for reader in readers), Spent())
+        return Fork(outcome, used, why_unanswered(live_calls(readers)))
     finally:
         for reader in readers:
             reader.close()
-    return spent
 
 
 def _spent_in(reader: RecordReader, prices: Prices) -> Spent:
@@ -268,7 +263,7 @@ def _spent_in(reader: RecordReader, prices: Prices) -> Spent:
         spent.calls += 1
         spent.input_tokens += data.request_tokens or 0
         spent.output_tokens += data.response_tokens or 0
-        at = None if start is None else start + timedelta(microseconds=event.timestamp // 1000)
+        at = later(start, event.timestamp)
         cost = answer_cost(prices, paths.get(event.call, ""), data, at)
         if cost is None:
             spent.unknown += data.error is None
@@ -287,8 +282,13 @@ def _costs(spent: Spent) -> str:
     return f"{said}, {tokens}, {amounts.cost(spent.cost, more=spent.unknown > 0)}"
 
 
-def _report(outcome: Outcome, used: Spent) -> str:
+def _exit_code(outcome: Outcome) -> int:
+    return 1 if outcome.status == "forked" and outcome.program_exit else outcome.exit_code
+
+
+def _report(fork: Fork) -> str:
     """The closing lines of one fork."""
+    outcome, used = fork.outcome, fork.used
     lines: list[str] = []
     served = outcome.same_bytes + outcome.same_json
     if outcome.status == "forked":
@@ -307,6 +307,8 @@ def _report(outcome: Outcome, used: Spent) -> str:
     if outcome.surroundings.placeholders and outcome.status == "forked" and used.calls:
         names = ", ".join(outcome.surroundings.placeholders)
         lines.append(f"  note: not set in this environment, so a placeholder was used: {show_text(names)}")
+    if fork.unanswered is not None:
+        lines.append(f"  no live call was answered: {fork.unanswered}. For another server: --base-url URL")
     if outcome.program_exit:
         lines.append(f"  the program ended with code {outcome.program_exit}")
     return "\n".join(lines)
@@ -318,15 +320,17 @@ def _ended(outcome: Outcome) -> str:
     return "recorded nothing" if outcome.rerun is None else "never came to its point"
 
 
-def _document(outcome: Outcome, used: Spent) -> dict[str, Any]:
+def _document(fork: Fork) -> dict[str, Any]:
+    outcome, used = fork.outcome, fork.used
     return {
         "record_id": outcome.rerun,
         "status": outcome.status,
-        "exit_code": outcome.exit_code,
+        "exit_code": _exit_code(outcome),
         "program_exit": outcome.program_exit,
         "served": outcome.same_bytes + outcome.same_json,
         "tools_served": outcome.tools_served,
         "live": used.calls,
+        "unanswered": fork.unanswered,
         "input_tokens": used.input_tokens,
         "output_tokens": used.output_tokens,
         "cost_usd": None if used.unknown else used.cost,

@@ -10,7 +10,7 @@ import click
 
 from unspool.cli.ctx_view import call_at, main_call, window_of
 from unspool.cli.growth_text import growth_json, growth_text, turn_json, turn_line
-from unspool.cli.limit_options import TOKENS
+from unspool.cli.limit_options import TOKENS, budget_of
 from unspool.cli.options import Command, json_option, recording_argument, store_option
 from unspool.cli.terminal import put, use_color, width
 from unspool.context.calls import Run
@@ -30,7 +30,10 @@ _POLL_S: Final = 0.2
 @click.command(cls=Command)
 @recording_argument("recording", metavar="REC[@POINT]|PID")
 @click.option(
-    "--budget", type=TOKENS, metavar="TOKENS", help="Tokens that fit, such as 200k.  [default: the model's window]"
+    "--budget",
+    type=TOKENS,
+    metavar="TOKENS",
+    help="Tokens that fit, such as 200k.  [default: what unspool run --budget gave; else the model's window]",
 )
 @click.option(
     "--max-steps", type=click.IntRange(min=0), default=0, help="The last step the run may make.  [default: no limit]"
@@ -59,7 +62,12 @@ def growth(
         window = window_of(call)
         is_running = reader.metadata.status is RecordStatus.RECORDING
         found = trajectory(
-            run, call, reader.metadata.pid, budget or window or 0, max_steps=max_steps, is_running=is_running
+            run,
+            call,
+            reader.metadata.pid,
+            budget or budget_of(reader.metadata) or window or 0,
+            max_steps=max_steps,
+            is_running=is_running,
         )
         return found, window
 
@@ -71,12 +79,14 @@ def growth(
         if as_json:
             put(dump_json(growth_json(reader.record_id, found, window)))
         else:
-            put(growth_text(reader.record_id, found, _source(budget, window), color=use_color(), width=width()))
+            source = _source(budget, budget_of(reader.metadata), window)
+            put(growth_text(reader.record_id, found, source, color=use_color(), width=width()))
 
 
-def _source(budget: int | None, window: int | None) -> str:
-    if budget is not None:
-        return "the budget you gave" + (f"; the model's window is {window:,}" if window else "")
+def _source(given: int | None, recorded: int | None, window: int | None) -> str:
+    if given is not None or recorded is not None:
+        whose = "the budget you gave" if given is not None else "the budget the run was given"
+        return whose + (f"; the model's window is {window:,}" if window else "")
     return "the model's context window" if window else "the model's context window is not known"
 
 

@@ -124,7 +124,7 @@ def _turns(found: Trajectory, width: int | None) -> list[str]:
                 f"{turn.tokens:,}{'' if turn.is_counted else '~'}",
                 f"{turn.more:+,}" if turn.step > 1 else "",
                 "█" * max(round(_BAR * turn.tokens / most), 1),
-                ("rewritten; " if turn.is_rewritten else "") + (f"{largest[0]} {largest[1]:+,}" if largest else ""),
+                "; ".join(["rewritten"] * turn.is_rewritten + ([f"{largest[0]} {largest[1]:+,}"] if largest else [])),
             ]
         )
     columns = (

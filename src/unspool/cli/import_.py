@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from unspool.cli.options import Command, json_option, store_option
 from unspool.cli.terminal import hint, note, put
 from unspool.interop.formats import FORMATS
 from unspool.interop.importing import Imported, import_paths, result_as_json
-from unspool.store import find_store
+from unspool.store import Store, find_store
 from unspool.text import dump_json, show_text
 
 __all__ = ["import_"]
@@ -48,7 +49,11 @@ def import_(
         unspool import trace.json spans.pb
         unspool import cassettes/test_agent.yaml
     """
-    results = import_paths(files, find_store(store), format_name=format_name, again=again, recordings=recordings)
+    place = find_store(store)
+    was_there = place.path.exists()
+    results = import_paths(files, place, format_name=format_name, again=again, recordings=recordings)
+    if not was_there and not any(result.records or result.traces for result in results):
+        _take_back(place)
     if as_json:
         put(dump_json({"imported": [result_as_json(result) for result in results]}))
     else:
@@ -61,6 +66,17 @@ def import_(
             hint(f"Look at it: unspool trace show {trace}")
     if not all(result.is_whole for result in results):
         raise click.exceptions.Exit(1)
+
+
+def _take_back(store: Store) -> None:
+    """Remove a store that was made for what then could not be imported; one that holds anything stays."""
+    with contextlib.suppress(OSError):
+        for folder in (store.records, store.traces):
+            if folder.exists():
+                folder.rmdir()
+        for name in (".gitignore", "pid"):
+            (store.path / name).unlink(missing_ok=True)
+        store.path.rmdir()
 
 
 def _print(results: list[Imported]) -> None:

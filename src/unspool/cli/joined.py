@@ -44,6 +44,7 @@ def answers_for(
     lend: Lend,
     stack: contextlib.ExitStack,
     asking: Sequence[Span] | None = None,
+    answering: Iterable[str] | None = None,
 ) -> RecordedTrace:
     """What recordings of other traces did for requests of this one.
 
@@ -51,11 +52,14 @@ def answers_for(
         own: ids of the recordings that are part of the trace as a whole.
         lend: gives readers by record id; they are open as long as `stack` is.
         asking: spans whose requests are meant, where other runs are part of the same trace; all of it by default.
+        answering: the recordings that answered its requests, if the caller knows.
     """
-    answering: dict[str, None] = {}
-    for record_id in answered_by(store, trace_id) if trace_id else ():
-        answering |= dict.fromkeys([record_id, *(one.record_id for one in descendants(store, record_id))])
-    readers = open_readers((one for one in answering if one not in own), lend, stack)
+    if answering is None:
+        answering = answered_by(store, trace_id) if trace_id else ()
+    others: dict[str, None] = {}
+    for record_id in answering:
+        others |= dict.fromkeys([record_id, *(one.record_id for one in descendants(store, record_id))])
+    readers = open_readers((one for one in others if one not in own), lend, stack)
     found = RecordedTrace()
     if readers:
         whole = recorded_trace(readers, prices=prices, now_ns=time.time_ns())

@@ -67,7 +67,7 @@ class Launch:
         audit: which of `process`, `net`, `file` to record.
         environ: the environment to start from; this process' own by default.
         cwd: the working directory; this process' own by default.
-        stdout: as `Popen` takes it; this process' own by default.
+        stdout, stderr: as `Popen` takes them; this process' own by default.
         lineage: more fields of the `Lineage` of the first process.
 
     Raises:
@@ -85,6 +85,7 @@ class Launch:
         environ: Mapping[str, str] | None = None,
         cwd: str | None = None,
         stdout: int | None = None,
+        stderr: int | None = None,
         lineage: Mapping[str, Any] | None = None,
     ) -> None:
         from unspool.capture.credentials import clean_argv
@@ -116,7 +117,7 @@ class Launch:
         self.process: subprocess.Popen[bytes] | None = None
         self.is_recorded = True
         self.signals: list[int] = []  # that came while the command ran
-        self._stdout = stdout
+        self._stdout, self._stderr = stdout, stderr
         try:
             store.ensure()
         except StoreError as exc:
@@ -149,7 +150,9 @@ class Launch:
             UsageError: it cannot be executed.
         """
         try:
-            self.process = subprocess.Popen(self.argv, env=self.env, cwd=self.cwd, stdout=self._stdout)
+            self.process = subprocess.Popen(
+                self.argv, env=self.env, cwd=self.cwd, stdout=self._stdout, stderr=self._stderr
+            )
         except OSError as exc:
             raise UsageError(f"{self.argv[0]}: {exc.strerror or exc}") from exc
 

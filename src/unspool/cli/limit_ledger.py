@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import logging
 from typing import Final
 
 from msgspec import Struct, field
@@ -12,15 +12,17 @@ from unspool.cli.limit_options import Limits
 from unspool.cli.listing import LLM_PREFIX, answer_cost
 from unspool.cli.prices import Prices, context_window
 from unspool.cli.terminal import note
+from unspool.durations import later
 from unspool.errors import CorruptRecording, StoreError
 from unspool.events import LLMResponseData, RecordEvent, RecordMetadata, TokenSnapshot
 from unspool.providers import PROVIDERS, vendor
 from unspool.recording.reader import RecordReader
-from unspool.recording.sent import SentReader
+from unspool.recording.sent import SentCall, SentReader
 from unspool.text import show_text
 
-__all__ = ["Fill", "Lane", "Ledger"]
+__all__ = ["Fill", "Lane", "Ledger", "fault_text"]
 
+logger = logging.getLogger("unspool")
 _LEAST_RATIO: Final = 0.5  # of counted to estimated tokens: beyond these one of the two is not what it seems
 _MOST_RATIO: Final = 3.0
 
@@ -87,6 +89,7 @@ class Ledger:
     """Reads what the processes of a command write. For one thread.
 
     Attributes:
+        records: the recordings of the command, as they were at the last look.
         steps, cost: so far; the cost in US dollars.
         answered: model calls that have ended, as (record id, number), until somebody takes them out.
         fills: contexts that were counted, likewise.
@@ -98,19 +101,38 @@ class Ledger:
         self.cost = 0.0
         self.answered: list[tuple[str, int]] = []
         self.fills: list[Fill] = []
+        self.records: list[RecordMetadata] = []
         self._watched: dict[str, _Watched] = {}
+        self._faulty: set[str] = set()
         self._unpriced: set[str] = set()
         self._unknown: set[str] = set()
 
     def look(self) -> list[RecordMetadata]:
-        """Read what is new; the recordings so far."""
-        records = self._launch.records() if self._launch.is_recorded else []
-        for metadata in records:
+        """Read what is new; the recordings so far. That something in one cannot be counted is said once."""
+        try:
+            self.records = self._launch.records() if self._launch.is_recorded else []
+        except Exception as exc:  # noqa: BLE001 - anything may stand in there; what was there before is still watched
+            self.left_out("", exc)
+        for metadata in self.records:
             try:
                 self._read(metadata)
             except (CorruptRecording, StoreError, OSError):  # not written yet, or removed under us
                 continue
-        return records
+            except Exception as exc:  # noqa: BLE001 - one recording is no reason to watch none
+                self.left_out(metadata.record_id, exc)
+        return self.records
+
+    def left_out(self, record_id: str, exc: Exception) -> None:
+        """Say, once for each recording, that not all of it counts for the limits.
+
+        Args:
+            record_id: "" where it is not known which.
+        """
+        logger.debug("limits: %s", record_id, exc_info=exc)
+        if record_id not in self._faulty:
+            self._faulty.add(record_id)
+            where = show_text(record_id) or self._launch.store.records
+            note(f"unspool: not all of {where} counts for the limits of this run: {fault_text(exc)}")
 
     def lane_of_call(self, record_id: str, call: int) -> Lane | None:
         """The conversation of a call that has begun and is not answered."""
@@ -139,7 +161,10 @@ class Ledger:
         one.reader.refresh()
         for event in one.reader.bare_events(one.position):
             one.position += 1
-            self._take(one, event)
+            try:
+                self._take(one, event)
+            except Exception as exc:  # noqa: BLE001 - the events after it count
+                self.left_out(metadata.record_id, exc)
 
     def _take(self, one: _Watched, event: RecordEvent) -> None:
         if event.context is not None:
@@ -166,7 +191,9 @@ class Ledger:
         if found is not None and found.prev is not None and found.prev != lane.seq:
             found = one.sent.call(event, whole=True)
         if found is None:
-            return  # its body is not there in pieces: what was counted last is all that is known
+            found = self._whole(one, event)
+        if found is None:
+            return  # nothing of it can be read: what was counted last is all that is known
         kept = lane.weights[: found.kept] if found.prev is not None else []
         lane.weights = [*kept, *(sum(message.weights) for message in found.added)]
         lane.seq, lane.head = event.seq_num, found.system + found.tools
@@ -174,12 +201,17 @@ class Ledger:
         if lane.budget is None:
             lane.budget = self._limits.budget or self._window_of(one, event)
 
+    def _whole(self, one: _Watched, event: RecordEvent) -> SentCall | None:
+        """What was sent, where its body is not there in pieces: one whose input is a text has no array of messages."""
+        assert event.context is not None, "only snapshots come here"
+        context = one.reader.context_of(event.context)
+        return one.sent.given(event, context) if context.messages or context.system_prompt else None
+
     def _pay(self, one: _Watched, path: str, event: RecordEvent, data: LLMResponseData) -> None:
         if self._limits.max_cost is None or data.error is not None or event.origin == "served":
             return
         start = one.reader.metadata.start_time
-        at = None if start is None else start + timedelta(microseconds=event.timestamp // 1000)
-        cost = answer_cost(self._prices, path, data, at)
+        cost = answer_cost(self._prices, path, data, later(start, event.timestamp))
         if cost is not None:
             self.cost += cost
         elif path not in self._unpriced:
@@ -217,3 +249,8 @@ class Ledger:
             name = show_text(path.removeprefix(LLM_PREFIX)) or "a model"
             note(f"unspool: the context window of {name} is not known: no forecast. Give it with --budget TOKENS")
         return None
+
+
+def fault_text(exc: Exception) -> str:
+    """A fault in a line of plain text."""
+    return show_text(f"{type(exc).__name__}: {exc}")

@@ -10,8 +10,9 @@ import click
 from msgspec import Struct
 
 from unspool.cli.options import DOLLARS, SECONDS_MAX
+from unspool.events import RecordMetadata
 
-__all__ = ["TOKENS", "Limits", "OnCritical", "limit_options", "limits_from"]
+__all__ = ["TOKENS", "Limits", "OnCritical", "budget_of", "limit_options", "limits_from"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 OnCritical: TypeAlias = Literal["warn", "pause", "stop"]
@@ -97,6 +98,13 @@ class _Duration(click.ParamType[float]):
         if not 0 < seconds <= SECONDS_MAX:
             self.fail(f"{value!r} is no time. Write for example 90s, 20m or 2h", param, ctx)
         return seconds
+
+
+def budget_of(metadata: RecordMetadata) -> int | None:
+    """The tokens of a context that `unspool run --budget` gave the run of a recording; None if it gave none."""
+    budget = metadata.extra.get("budget")
+    # A recording from elsewhere may hold anything.
+    return budget if type(budget) is int and 0 < budget <= _TOKENS_MAX * 1_000_000 else None
 
 
 def limit_options(function: F) -> F:

@@ -9,6 +9,7 @@ process that does not ask (one with an older unspool of its own) is ended after 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -18,7 +19,7 @@ from typing import Final
 from unspool.cli import amounts
 from unspool.cli.gate import Gate, Waiting
 from unspool.cli.launch import Launch
-from unspool.cli.limit_ledger import Fill, Lane, Ledger
+from unspool.cli.limit_ledger import Fill, Lane, Ledger, fault_text
 from unspool.cli.limit_options import Limits
 from unspool.cli.prices import Prices, prices_for
 from unspool.cli.stopping import stop_processes
@@ -28,6 +29,7 @@ from unspool.events import RecordMetadata, RecordStatus
 
 __all__ = ["LimitWatch"]
 
+logger = logging.getLogger("unspool")
 _POLL_S: Final = 0.1
 _DRAIN_S: Final = 30.0  # for calls that are under way when the run is to be ended: they are paid for
 _STOPPED_S: Final = 2.0
@@ -62,6 +64,12 @@ class LimitWatch:
         self._ledger.close()
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as exc:  # noqa: BLE001 - whoever asks must not wait for somebody who is gone
+            self._give_up(exc)
+
+    def _watch(self) -> None:
         while not self._stop.is_set():
             if self._gate is None:
                 self._stop.wait(_POLL_S)
@@ -81,7 +89,10 @@ class LimitWatch:
         ledger.answered.clear()
         fills, ledger.fills = ledger.fills, []
         for fill in fills:
-            self._fill(fill, records)
+            try:
+                self._fill(fill, records)
+            except Exception as exc:  # noqa: BLE001 - as in the ledger: it is about one recording
+                ledger.left_out(fill.metadata.record_id, exc)
         elapsed = time.monotonic() - self._began
         if limits.max_time is not None and elapsed > limits.max_time:
             self._end(f"it has run for {elapsed:.0f}s, --max-time is {limits.max_time:.0f}s", records)
@@ -98,13 +109,17 @@ class LimitWatch:
 
     def _meet(self, gate: Gate, one: Waiting) -> None:
         """A call is about to leave."""
-        records = self._look()  # the asking process has written everything it did so far
         asked = one.asked
         key = asked.record_id, asked.call
+        try:
+            records = self._look()  # the asking process has written everything it did so far
+            why = None if self._is_over else self._why_not(one, records)
+        except Exception:
+            self._dismiss(gate, one)
+            raise
         if self._is_over:
             gate.hold(one)
             return
-        why = self._why_not(one, records)
         if why is None:
             self._admitted += not asked.retry
             self._under_way.add(key)
@@ -118,12 +133,33 @@ class LimitWatch:
         note(f"unspool: ending the command, call {asked.call} of PID {pid} is not sent: {why}{waits}")
         self._end_if_drained(records)
 
+    def _dismiss(self, gate: Gate, one: Waiting) -> None:
+        """A word for a call that nothing can be said of any more: what had been decided before holds."""
+        if self._is_over:
+            gate.hold(one)
+        else:
+            one.close()
+
+    def _give_up(self, exc: Exception) -> None:
+        """The watch has failed. A command over its limit is ended; one that is not goes on, and without asking."""
+        logger.debug("limits", exc_info=exc)
+        after = "It was over its limit and is ended" if self._is_over else "Nothing limits this run from here on"
+        note(f"unspool: the limits of this run cannot be watched any more: {fault_text(exc)}. {after}.")
+        if not self._is_over:
+            if self._gate is not None:
+                self._gate.close()
+            return
+        self._stop_all(self._ledger.records)
+        while self._gate is not None and not self._stop.is_set():
+            for one in self._gate.waiting(_POLL_S):
+                self._gate.hold(one)
+
     def _why_not(self, one: Waiting, records: list[RecordMetadata]) -> str | None:
         """Why a call may not leave; None if it may. Pauses the run first, if that is asked for."""
         limits, asked = self._limits, one.asked
         if limits.max_steps is not None and not asked.retry and self._admitted >= limits.max_steps:
             return f"it would be step {self._admitted + 1}, --max-steps is {limits.max_steps}"
-        if limits.max_cost is not None and self._ledger.cost and self._ledger.cost >= limits.max_cost:
+        if limits.max_cost is not None and self._ledger.cost >= limits.max_cost:
             return self._too_dear(limits.max_cost)
         lane = self._ledger.lane_of_call(asked.record_id, asked.call)
         if limits.on_critical not in {"pause", "stop"} or lane is None or lane.budget is None:

@@ -17,7 +17,7 @@ __all__ = ["log"]
 
 
 @click.command(cls=Command)
-@recording_argument("recording", metavar="REC", required=False)
+@recording_argument("recording", metavar="[REC]", required=False)
 @click.option(
     "--limit",
     "-n",

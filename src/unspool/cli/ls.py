@@ -18,7 +18,7 @@ from unspool.cli import amounts
 from unspool.cli.moments import WAYS, moment
 from unspool.cli.options import DOLLARS, Command, json_option, store_option
 from unspool.cli.prices import prices_for, prices_option
-from unspool.cli.runs import Row, fold_workers
+from unspool.cli.runs import Row, bisect_of, fold_bisects, fold_workers
 from unspool.cli.table import Column, format_table
 from unspool.cli.terminal import hint, put, use_color, width
 from unspool.events import RecordMetadata, RecordStatus
@@ -67,7 +67,7 @@ def _moment(end: bool) -> Callable[[click.Context, click.Parameter, str | None],
 @click.option("--errors", is_flag=True, help="Only those with errors.")
 @click.option("--model", metavar="NAME", help="Only those that called this model.")
 @click.option("--tool", metavar="NAME", help="Only those that used this tool.")
-@click.option("--flat", is_flag=True, help="A line for each worker too, instead of folding it into its agent's.")
+@click.option("--flat", is_flag=True, help="A line for each worker and each fork of a bisect too, not one for all.")
 @prices_option
 @store_option
 @json_option
@@ -85,8 +85,9 @@ def ls(
     """List recordings, newest first.
 
     TEXT keeps those whose id, intent, command or state has it; --search looks into what was said. A worker is a process
-    that an agent started by itself; its calls count in the line of that agent. TOKENS are read and written; COST is by
-    public prices; ? is unknown, + marks a sum that lacks some calls, and ! a recording that lost events (disk full).
+    that an agent started by itself; its calls count in the line of that agent. The forks of a bisect are one line,
+    where the first of them stands. TOKENS are read and written; COST is by public prices; ? is unknown, + marks a sum
+    that lacks some calls, and ! a recording that lost events (disk full, file damaged).
 
     \b
         unspool ls
@@ -97,7 +98,9 @@ def ls(
     with Catalog(place, prices_for(place, prices)) as catalog:
         narrow = _Narrow(catalog, text, search, **wanted)
         records = (entry.metadata for entry in narrow.entries())
-        rows = fold_workers(place, records) if not flat else map(Row, records)
+        rows: Iterator[Row] = fold_workers(place, records) if not flat else map(Row, records)
+        if not flat and not as_json:
+            rows = fold_bisects(rows)
         fitting = (row for row in rows if narrow.fits(row))
         shown = list(islice(fitting, min(limit, sys.maxsize) or None))
         if as_json:
@@ -232,14 +235,18 @@ def state_text(metadata: RecordMetadata) -> str:
 
 def _cells(row: Row, totals: Totals) -> list[str]:
     agent = row.agent
-    intent = show_text(agent.intent, 200)
-    if row.workers:
+    intent, state = show_text(agent.intent, 200), state_text(agent)
+    if row.others:
+        state = "running" if any(one.status is RecordStatus.RECORDING for one in row.records) else "completed"
+        of = f"of {show_text(agent.parent.partition('-')[0], 20)} " if agent.parent is not None else ""
+        intent = f"bisect {of}({amounts.counted(len(row.others) + 1, 'fork')})"
+    elif row.workers:
         intent = f"{intent} (+{amounts.counted(len(row.workers), 'worker')})".strip()
     if agent.rerun_of is not None:
         intent = f"rerun of {show_text(agent.rerun_of.partition('-')[0], 20)}: {intent}"
     return [
         show_text(agent.record_id),
-        state_text(agent),
+        state,
         amounts.age(amounts.seconds_since(agent.start_time)),
         str(totals.steps),
         str(totals.calls),
@@ -271,5 +278,6 @@ def row_json(row: Row, totals: Totals) -> dict[str, Any]:
         "trace_id": agent.trace_id,
         "os_pid": agent.os_pid,
         "workers": [one.record_id for one in row.workers],
+        "bisect": found[0] if (found := bisect_of(agent)) is not None else None,
         **totals.to_dict(),
     }

@@ -60,7 +60,8 @@ def _report(export: LiveExport, launch: Launch) -> None:
         records = launch.records()
         name = records[0].record_id if records else "REC"
         said = f": {show_text(export.problem, 300)}" if export.problem else ""
+        was, they = ("was", "It is") if lost == 1 else ("were", "They are")
         note(
-            f"unspool: {counted(lost, 'span')} were not taken over OTLP{said}. "
-            f"They are in the recording: unspool export {name} --format otlp-json -o spans.json"
+            f"unspool: {counted(lost, 'span')} {was} not taken over OTLP{said}. "
+            f"{they} in the recording: unspool export {name} --format otlp-json -o spans.json"
         )

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import click
 
+from unspool.cli.live_tools import say_unknown_tools
 from unspool.cli.options import Command, json_option, recording_argument, store_option
 from unspool.cli.supervise import supervise
 from unspool.cli.terminal import note, put, use_color
@@ -144,6 +145,7 @@ def run_again(
     with ExitStack() as stack:
         readers = [stack.enter_context(reader) for reader in open_tree(store, address.record_id)]
         _check_program(store, readers[0].metadata)
+        say_unknown_tools(readers, rules.get("live_tools", ()))
         plan, offers = make_plan(readers, **rules)
     return supervise(store, plan, offers, argv=argv or None, keep=keep, stdout=stdout)
 

@@ -14,6 +14,7 @@ from unspool.cli.limit_options import limit_options, limits_from
 from unspool.cli.options import Command, store_option
 from unspool.cli.otlp_export import exporting
 from unspool.cli.terminal import note
+from unspool.errors import UsageError
 from unspool.events import RecordMetadata
 from unspool.store import find_store
 
@@ -80,9 +81,11 @@ def run(
         unspool run --name "nightly" --trace file,process,net -- ./nightly.sh
         unspool run --budget 200k --max-cost 5 -- python agent.py
     """
-    more: dict[str, Any] = {"propagate": propagate}
+    if otlp_messages and otlp is None:
+        raise UsageError("--otlp-messages says what --otlp sends, and that is not given: add --otlp [URL]")
     began = time.monotonic()
     kept = limits_from(limits)
+    more: dict[str, Any] = {"propagate": propagate, "budget": kept.budget}
     with contextlib.ExitStack() as watching:
         gate = None
         if kept.can_say_no:

@@ -10,19 +10,23 @@ from unspool.recording.address import is_root, newest_first
 from unspool.recording.tree import descendants
 from unspool.store import Store
 
-__all__ = ["Row", "Run", "descendants", "fold_workers", "runs"]
+__all__ = ["Row", "Run", "bisect_of", "descendants", "fold_bisects", "fold_workers", "runs"]
 
 
 @dataclass
 class Row:
-    """An agent process, and the workers it started (and they)."""
+    """An agent process, and the workers it started (and they).
+
+    `others` are the later forks of the bisection whose first one this is, each with its workers.
+    """
 
     agent: RecordMetadata
     workers: list[RecordMetadata] = field(default_factory=list)
+    others: list[Row] = field(default_factory=list)
 
     @property
     def records(self) -> list[RecordMetadata]:
-        return [self.agent, *self.workers]
+        return [self.agent, *self.workers, *(one for row in self.others for one in row.records)]
 
 
 @dataclass
@@ -59,6 +63,36 @@ def fold_workers(store: Store, records: Iterable[RecordMetadata]) -> Iterator[Ro
     for workers in waiting.values():
         for worker in workers:
             yield Row(worker)
+
+
+def bisect_of(metadata: RecordMetadata) -> tuple[str, int] | None:
+    """The bisection that made a fork, and the number of the fork in it from 1; None for any other recording."""
+    match metadata.extra.get("bisect"):
+        case [str(name), int(number)] if metadata.forked_at is not None:
+            return name, number
+    return None
+
+
+def fold_bisects(rows: Iterable[Row]) -> Iterator[Row]:
+    """Rows in the order given, with one for all forks of a bisection: where its first fork is.
+
+    Args:
+        rows: newest first. Read only as far as rows are taken.
+    """
+    waiting: dict[str, list[Row]] = {}
+    for row in rows:
+        found = bisect_of(row.agent)
+        if found is None:
+            yield row
+        elif found[1] > 1:
+            waiting.setdefault(found[0], []).append(row)
+        else:
+            row.others = waiting.pop(found[0], [])
+            yield row
+    for left in waiting.values():  # their first fork was removed
+        *others, first = left
+        first.others = others
+        yield first
 
 
 def runs(store: Store, metadata: Iterable[RecordMetadata] | None = None) -> list[Run]:

@@ -119,7 +119,8 @@ def _response_head(exchange: Exchange, event: RecordEvent, color: bool) -> Itera
     if syscall is not None:
         if syscall.ttft is not None:
             facts.append(f"first byte after {format_duration(syscall.ttft)}")
-        facts.append(f"took {format_duration(syscall.duration)}")
+        if syscall.duration:  # one of an imported run may not be known
+            facts.append(f"took {format_duration(syscall.duration)}")
     if response.chunks:
         facts.append(f"in {amounts.counted(len(response.chunks) // 2, 'piece')}")
     if not response.complete:

@@ -110,8 +110,11 @@ def strace(context: click.Context, /, target: str | None, rest: tuple[str, ...],
 def _check(target: str | None, rest: Sequence[str], command: list[str] | None, options: dict[str, Any]) -> None:
     if target is None and command is None:
         raise UsageError("say what to show: unspool strace last, unspool strace PID, or unspool strace -- COMMAND")
-    if target is not None and (rest or command is not None):
-        words = " ".join([target, *rest, *(command or [])])
+    if target is not None and command is not None:
+        shown = f"unspool strace {' '.join([target, *rest])}, or unspool strace -- {' '.join(command)}"
+        raise UsageError(f"strace shows one recording, or one command after --, not both: {shown}")
+    if target is not None and rest:
+        words = " ".join([target, *rest])
         raise UsageError(f"strace shows one recording, or one command after --: unspool strace -- {words}")
     for name in ("once", "wait"):
         if command is not None and options[name]:

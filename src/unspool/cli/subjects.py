@@ -15,6 +15,7 @@ from unspool.cli.runs import descendants
 from unspool.errors import AmbiguousRecordID, CorruptRecording, RecordingNotFound, UsageError
 from unspool.events import RecordMetadata, TraceID
 from unspool.recording.address import newest_first, resolve
+from unspool.recording.answered import answered_traces
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 from unspool.trace.carried import CarriedCost, carried_cost
@@ -129,4 +130,5 @@ def matching_traces(store: Store, text: str) -> list[str]:
     recorded = {one.trace_id for one in newest_first(store) if one.trace_id and one.trace_id.startswith(text)}
     with contextlib.suppress(FileNotFoundError):
         recorded |= {entry.name for entry in store.traces.iterdir() if entry.name.startswith(text)}
+    recorded |= {trace_id for trace_id in answered_traces(store) if trace_id.startswith(text)}
     return sorted(recorded)

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from unspool.cli.launch import Launch
+from unspool.cli.limit_options import budget_of
 from unspool.cli.removal import remove_recordings
 from unspool.cli.rerunfolders import hold_lock, mark_kept
 from unspool.cli.restart import restart
@@ -43,6 +44,8 @@ def supervise(
     forked_at: int | None = None,
     keep: bool = False,
     stdout: int | None = None,
+    stderr: int | None = None,
+    bisect: tuple[str, int] | None = None,
 ) -> Outcome:
     """Run the program of a recording again under a plan, wait for it, and judge what came of it.
 
@@ -58,7 +61,8 @@ def supervise(
         name: the intent of the new recording; the recorded one's by default.
         forked_at: for a fork: the event it leaves the recording at; the new recording is then a fork, not a rerun.
         keep: leave the recording and the rerun's folder, whatever came of it.
-        stdout: as `Popen` takes it.
+        stdout, stderr: as `Popen` takes them.
+        bisect: for a fork that a bisection makes: the id of that, and the number of the fork in it.
 
     Raises:
         UsageError: the command, its working directory or its program is not there.
@@ -70,13 +74,14 @@ def supervise(
     _check_served(plan, offers)
     how = restart(source, argv, pin=plan.pin)
     _check_capture(how.argv)
+    how.environ |= plan.environ
     folder = prepare(store, plan, offers)
     lock = hold_lock(folder)
-    lineage: dict[str, Any] = {"rerun": str(folder.absolute())}
+    lineage: dict[str, Any] = {"rerun": str(folder.absolute()), "budget": budget_of(source)}
     if forked_at is None:
         lineage["rerun_of"] = plan.root
     else:
-        lineage |= {"parent": plan.root, "parent_pid": source.pid, "forked_at": forked_at}
+        lineage |= {"parent": plan.root, "parent_pid": source.pid, "forked_at": forked_at, "bisect": bisect}
     try:
         launch = Launch(
             how.argv,
@@ -86,6 +91,7 @@ def supervise(
             environ=how.environ,
             cwd=how.cwd,
             stdout=stdout,
+            stderr=stderr,
             lineage=lineage,
         )
         if not launch.is_recorded:

@@ -13,6 +13,7 @@ from unspool.durations import format_duration
 from unspool.text import show_text
 from unspool.trace.blame import BlameResult
 from unspool.trace.names import model_of
+from unspool.trace.report import has_times
 from unspool.trace.spans import Span, SpanStatus, interval_of, is_failing
 from unspool.trace.tree import SpanNode, SpanTree
 
@@ -74,11 +75,16 @@ def timeline_text(
 ) -> str:
     """The tree with its bars, below the totals. No final newline.
 
+    Where no times are known there are neither durations nor bars, and no critical path.
+
     Args:
         depth: levels below the root that are shown.
         limit: lines at most; the shortest spans give way, but none whose children stay.
     """
     metadata = tree.metadata
+    is_timed = has_times(tree)
+    asked_critical, only_critical = only_critical, only_critical and is_timed
+    least = least if is_timed else None
     on_path = dict(zip((node.span.span_id for node in result.critical_path), result.critical_times(), strict=True))
     critical_ids = _around_path(tree, on_path)
     shortest = least.of(metadata.total_duration) if least else 0
@@ -87,24 +93,35 @@ def timeline_text(
         lines = _longest(lines, limit)
     _draw_branches(lines)
     columns = width or _NARROW
-    amounts_of = [_amounts(line.node.span, line.start, line.end, on_path if only_critical else None) for line in lines]
+    amounts_of = [
+        _amounts(line.node.span, line.start, line.end, on_path if only_critical else None)
+        if is_timed
+        else _tokens(line.node.span)
+        for line in lines
+    ]
     amount_width = max(map(len, amounts_of), default=0)
     names = [_label(line) for line in lines]
     name_width = min(max(map(display_width, names), default=0), max(columns - amount_width - _BAR_LEAST - 4, 16))
     bar_width = max(min(columns - name_width - amount_width - 4, 80), 8)
     begin, end = metadata.start_time_ns, max(metadata.end_time_ns, metadata.start_time_ns + 1)
-    out = [bold(_head(tree), color), _axis(name_width + amount_width + 4, bar_width, end - begin, color)]
+    out = [bold(_head(tree), color)]
+    out += [_axis(name_width + amount_width + 4, bar_width, end - begin, color)] if is_timed else []
     for line, name, amount in zip(lines, names, amounts_of, strict=True):
         span = line.node.span
         text = clip(name, name_width)
         padded = text + " " * (name_width - display_width(text))
         critical = span.span_id in critical_ids
-        bar = _bar(line.start - begin, line.end - begin, end - begin, bar_width, full=critical)
+        bar = ""
+        if is_timed:
+            bar = _bar(line.start - begin, line.end - begin, end - begin, bar_width, full=critical)
         shown = red(padded, color) if is_failing(span) else bold(padded, color and critical)
-        out.append(f"{shown}  {amount:>{amount_width}}  {bar if critical else dim(bar, color)}".rstrip())
+        drawn = bar if critical or not bar else dim(bar, color)
+        out.append(f"{shown}  {amount:>{amount_width}}  {drawn}".rstrip())
     if only_critical:
         total = sum(on_path.values())
         out.append(f"The parts sum to {format_duration(total)}, the whole duration.")
+    elif asked_critical:
+        out.append("No times are known, so there is no critical path: this is all of it.")
     total_hidden = metadata.total_spans - sum(not line.node.span.synthetic for line in lines)
     if total_hidden > 0:
         out.append(f"{amounts.counted(total_hidden, 'span')} not shown.")
@@ -114,12 +131,16 @@ def timeline_text(
 
 def _head(tree: SpanTree) -> str:
     metadata = tree.metadata
-    cost = f", {amounts.cost(metadata.total_cost_usd)}" if metadata.total_cost_usd is not None else ""
+    spans = [node.span for node, _ in tree.walk()]
+    unknown = sum(span.kind == "llm" and span.tokens_used is None for span in spans)
+    unpriced = unknown + sum(bool(span.tokens_used) and span.cost_usd is None for span in spans)
+    dollars = amounts.cost(metadata.total_cost_usd, more=unpriced > 0)
+    cost = f", {dollars}" if metadata.total_cost_usd is not None else ""
     errors = f", {amounts.counted(metadata.error_count, 'error')}" if metadata.error_count else ""
-    unknown = sum(node.span.kind == "llm" and node.span.tokens_used is None for node, _ in tree.walk())
     return (
         f"Trace {show_text(tree.trace_id)[:_ID_MAX]}: {amounts.counted(metadata.total_spans, 'span')}, "
-        f"{format_duration(metadata.total_duration)}, {amounts.token_sum(metadata.total_tokens, unknown)}{cost}{errors}"
+        f"{format_duration(metadata.total_duration) if has_times(tree) else 'no times'}, "
+        f"{amounts.token_sum(metadata.total_tokens, unknown)}{cost}{errors}"
     )
 
 
@@ -217,7 +238,11 @@ def _amounts(span: Span, start: int, end: int, on_path: dict[str, int] | None) -
     lasted = on_path.get(span.span_id, 0) if on_path is not None else end - start
     # What was cut off with its process has an end all the same, where that of the process is known.
     text = format_duration(lasted) + ("+" if span.status is SpanStatus.OPEN and not span.end_time_ns else "")
-    return f"{text:>8}" + (f" {amounts.tokens(span.tokens_used):>6}" if span.kind == "llm" else " " * 7)
+    return f"{text:>8}" + (_tokens(span) or " " * 7)
+
+
+def _tokens(span: Span) -> str:
+    return f" {amounts.tokens(span.tokens_used):>6}" if span.kind == "llm" else ""
 
 
 def _axis(offset: int, bar_width: int, whole: int, color: bool) -> str:
@@ -233,13 +258,10 @@ def _bar(start: int, end: int, whole: int, width: int, *, full: bool) -> str:
     """A bar of at least a sliver, to an eighth of a column at its end."""
     left, right = start * width / whole, end * width / whole
     first = min(max(int(left), 0), width - 1)
-    cells = max(right - first, 0.0)
+    # The beginning is cut to a column, the length is not: it is what one compares.
+    count, eighths = divmod(max(round((right - left) * 8), 1), 8)
     block = "█" if full else "░"
-    count = int(cells)
-    rest = cells - count
-    # The beginning is cut to a column: what is shorter than one is shown as a line where it began.
-    if count == 0:
-        is_sliver = (end - start) * width < whole / 2
-        return " " * first + (("▏" if is_sliver else "▌") if full else "┊")
-    partial = "▏▎▍▌▋▊▉"[int(rest * 8) - 1] if full and int(rest * 8) and first + count < width else ""
+    if count == 0 and not full:
+        return " " * first + "┊"
+    partial = "▏▎▍▌▋▊▉"[eighths - 1] if full and eighths and first + count < width else ""
     return " " * first + block * min(count, width - first) + partial

@@ -19,6 +19,7 @@ from unspool.durations import format_duration
 from unspool.errors import UsageError
 from unspool.store import find_store
 from unspool.text import dump_json, show_text
+from unspool.trace.report import has_times
 
 __all__ = ["trace"]
 
@@ -77,7 +78,9 @@ def _cells(row: TraceRow) -> list[str]:
     return [
         show_text(row.trace_id)[:12] if len(row.trace_id) == 32 else show_text(row.trace_id, 20),
         amounts.age(amounts.seconds_since(metadata.start_time)),
-        format_duration(metadata.total_duration) + ("+" if row.is_running else ""),
+        format_duration(metadata.total_duration) + ("+" if row.is_running else "")
+        if row.is_running or has_times(row.tree)
+        else amounts.UNKNOWN,
         f"{metadata.total_spans:,}",
         amounts.tokens(metadata.total_tokens or (None if row.tokens_unknown else 0), more=row.tokens_unknown > 0),
         amounts.cost(metadata.total_cost_usd, more=row.unpriced > 0) if row.model_calls else "",
@@ -93,7 +96,7 @@ def _row_json(row: TraceRow) -> dict[str, Any]:
         "records": row.record_ids,
         "root": row.tree.root.span.name,
         "start_time": metadata.start_time,
-        "duration_ns": metadata.total_duration,
+        "duration_ns": metadata.total_duration if row.is_running or has_times(row.tree) else None,
         "spans": metadata.total_spans,
         "tokens": metadata.total_tokens or (None if row.tokens_unknown else 0),
         "cost_usd": metadata.total_cost_usd,

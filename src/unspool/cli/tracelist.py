@@ -11,6 +11,7 @@ from unspool.cli.joined import answers_for, open_readers, together
 from unspool.cli.prices import Prices
 from unspool.cli.runs import Run, runs
 from unspool.events import TraceID
+from unspool.recording.answered import answered_traces
 from unspool.recording.reader import RecordReader
 from unspool.store import Store
 from unspool.trace.answered import by_trace
@@ -40,6 +41,7 @@ class _Found:
     trace_id: str
     runs: list[Run] = field(default_factory=list)
     start: float = 0.0  # seconds of the Unix epoch
+    answering: list[str] = field(default_factory=list)  # recordings of others that answered requests of it
 
 
 def trace_rows(store: Store, prices: Prices, limit: int) -> tuple[list[TraceRow], bool]:
@@ -51,7 +53,8 @@ def trace_rows(store: Store, prices: Prices, limit: int) -> tuple[list[TraceRow]
     spans = SpanReader(store.traces)
     found: dict[str, _Found] = {}
     for run in runs(store):
-        trace_id = run.root.trace_id or run.root.record_id
+        # The metadata of the root may be lost: those it started name the trace too.
+        trace_id = next((one.trace_id for one in run.records if one.trace_id), run.root.record_id)
         one = found.setdefault(trace_id, _Found(trace_id))
         one.runs.append(run)
         if run.root.start_time is not None:
@@ -60,6 +63,7 @@ def trace_rows(store: Store, prices: Prices, limit: int) -> tuple[list[TraceRow]
         one = found.setdefault(summary.trace_id, _Found(summary.trace_id))
         one.start = max(one.start, instant_ms(summary.start_time_ns) / 1000)
     ordered = sorted(found.values(), key=lambda one: (-one.start, one.trace_id))
+    answered = answered_traces(store)
     rows: list[TraceRow] = []
     more = False
     for one in ordered:
@@ -67,6 +71,7 @@ def trace_rows(store: Store, prices: Prices, limit: int) -> tuple[list[TraceRow]
             more = True
             break
         extra = spans.read_trace(one.trace_id) if (store.traces / one.trace_id).is_dir() else []
+        one.answering = answered.get(one.trace_id, [])
         row = _row(store, one, extra, prices, found)
         if row is not None:
             rows.append(row)
@@ -87,7 +92,9 @@ def _row(store: Store, found: _Found, extra: list[Span], prices: Prices, known: 
             recorded.spans = parts.get(found.trace_id, [])
             if all(span.kind == "agent" for span in recorded.spans) and not extra:
                 return None
-        answers = answers_for(store, found.trace_id, own, prices=prices, lend=lend, stack=stack)
+        answers = answers_for(
+            store, found.trace_id, own, prices=prices, lend=lend, stack=stack, answering=found.answering
+        )
     spans = together(recorded, answers, extra, prices)
     tree = build_span_tree(spans, until_ns=recorded.until_ns)
     if tree is None:
@@ -99,5 +106,8 @@ def _row(store: Store, found: _Found, extra: list[Span], prices: Prices, known: 
         is_running=any(run.is_running for run in found.runs),
         model_calls=sum(span.kind == "llm" for span in spans),
         tokens_unknown=sum(span.kind == "llm" and span.tokens_used is None for span in spans),
-        unpriced=sum(bool(span.tokens_used) and span.cost_usd is None for span in spans),
+        unpriced=sum(
+            span.cost_usd is None and (bool(span.tokens_used) or (span.kind == "llm" and span.tokens_used is None))
+            for span in spans
+        ),
     )

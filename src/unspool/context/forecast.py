@@ -28,6 +28,9 @@ _SEED: Final = 20_240_501
 _SIMULATED_STEPS: Final = 64  # farther on the noise of single steps averages out
 _FITTED_POINTS: Final = 200  # the newest; pairs grow with the square
 _COMPACTION_PERCENT: Final = 10  # a smaller drop is a retry, or reasoning the provider no longer counts
+_LEVEL_POINTS: Final = 12  # the newest, looked at to know whether the context still grows
+_LEAST_LEVEL: Final = 6
+_NOT_MORE: Final = 3  # one change in so many that adds nothing
 MOST_STEPS: Final = 1_000_000_000
 
 
@@ -96,8 +99,33 @@ def compaction_steps(points: Sequence[tuple[int, int]]) -> list[int]:
     ]
 
 
+def level_since(points: Sequence[tuple[int, int]]) -> int | None:
+    """The step from which the newest contexts are level, as those of a window over a history are; None if they are not.
+
+    Of a history that is only added to each is larger than the one before. Here a third of them or more are not, and
+    what the trend of them all adds is lost in their ups and downs.
+    """
+    tail = points[-_LEVEL_POINTS:]
+    changes = [after[1] - before[1] for before, after in itertools.pairwise(tail)]
+    if len(tail) < _LEAST_LEVEL or _NOT_MORE * sum(change <= 0 for change in changes) < len(changes):
+        return None
+    slope = theil_sen(tail)
+    middle = median(tokens - slope * step for step, tokens in tail)
+    noise = median(abs(tokens - slope * step - middle) for step, tokens in tail)
+    is_level = slope * (tail[-1][0] - tail[0][0]) <= 2 * noise
+    return tail[0][0] if is_level else None
+
+
 def fit_trend(points: Sequence[tuple[int, int]]) -> Trend | None:
-    """The trend since the last compaction, before it while there is only one point since; None without two points."""
+    """The trend since the last compaction, before it while there is only one point since; None without two points.
+
+    A context that is level has none, however it grew before.
+    """
+    if (level := level_since(points)) is not None:
+        tail = [point for point in points if point[0] >= level]
+        return _trend(
+            0.0, 0.0, [(after[1] - before[1]) / (after[0] - before[0]) for before, after in itertools.pairwise(tail)]
+        )
     compacted = set(compaction_steps(points))
     segments: list[list[tuple[int, int]]] = []
     for point in points:

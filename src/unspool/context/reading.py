@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
-
-import msgspec
 
 from unspool.context.calls import Block, Call, Category, Run
 from unspool.context.temperature import is_tool_result
 from unspool.context.uses import INSTRUCTION_ROLES, OUTPUT_ROLES
 from unspool.events import CtxMessage, RecordEvent, ToolCall, ToolDef
 from unspool.providers import PROVIDERS
+from unspool.recording.again import message_key, slid_over
 from unspool.recording.prompts import Prompts, Said
 from unspool.recording.reader import RecordReader
 from unspool.recording.sent import SentCall, SentMessage, SentReader, weigh_system
@@ -67,6 +65,7 @@ class _Reading:
         self._numbers: list[int] = []
         self._rewritten: list[int] = []
         self._openings: dict[tuple[str | None, bytes], Call] = {}  # the latest call that begins with this message
+        self._holders: dict[tuple[str | None, bytes], int] = {}  # the conversation that sent this message last
 
     # --- events ------------------------------------------------------------------------------------------------------
 
@@ -112,11 +111,12 @@ class _Reading:
         elements = list(self._elements[before.seq_num][: sent.kept]) if before is not None and sent.kept else []
         kept = sum(map(len, elements))
         position = len(self._calls)
+        earlier = before
         if before is None or not any(block.category != "system" for blocks in elements for block in blocks):
-            origin = self._resumed(sent, data.provider) or before or origin
-        left = self._leftover(before or origin, sent.kept if before is not None else 0)
+            earlier = self._slid(sent, data.provider) or before or self._resumed(sent, data.provider) or origin
+        left = self._leftover(earlier, sent.kept if before is not None and earlier is before else 0)
         added: list[Block] = []
-        conversation, is_rewritten = self._conversation(event, before or origin, sent, left)
+        conversation, is_rewritten = self._conversation(event, earlier, sent, left)
         for element in sent.added:
             blocks = [
                 self._block((element, index), digest, left, conversation, position)
@@ -124,6 +124,7 @@ class _Reading:
             ]
             elements.append(blocks)
             added += blocks
+        self._holders.update(((data.provider, self._keys[id(block)]), conversation) for block in added)
         call = Call(
             position, event.seq_num, event.call, event.step, event.timestamp, data.provider, data.model or "",
             conversation, head, [*(before.messages[:kept] if before is not None else ()), *added],
@@ -161,7 +162,7 @@ class _Reading:
     def _digests_of(self, element: SentMessage) -> list[bytes]:
         known = self._digests.get(id(element))
         if known is None:
-            known = self._digests[id(element)] = element, [_digest(message) for message in element.parts]
+            known = self._digests[id(element)] = element, [message_key(message) for message in element.parts]
         return known[1]
 
     def _leftover(self, before: Call | None, kept: int) -> dict[bytes, list[Block]]:
@@ -282,18 +283,37 @@ class _Reading:
 
     def _resumed(self, sent: SentCall, provider: str | None) -> Call | None:
         """The call that a request goes on from although it begins otherwise: a clock in the system prompt, say."""
-        digests = [
-            digest
-            for element in sent.added
-            for message, digest in zip(element.parts, self._digests_of(element), strict=True)
-            if message.role not in INSTRUCTION_ROLES
-        ]
+        digests = self._told(sent)
         before = self._openings.get((provider, digests[0])) if digests else None
         if before is None or before.answer is None:
             return None
         earlier = [self._keys[id(block)] for block in before.messages if block.category != "system"]
         shared = len(set(earlier).intersection(digests))
         return before if len(digests) > len(earlier) and shared >= _SAME_HISTORY * len(earlier) else None
+
+    def _slid(self, sent: SentCall, provider: str | None) -> Call | None:
+        """The call over whose history a window has slid to make this request: it begins with the end of that one."""
+        digests = self._told(sent)
+        holder = self._holders.get((provider, digests[0])) if digests else None
+        if holder is None:
+            return None
+        before = self._calls[self._conversations[holder][-1]]
+        count = slid_over([self._keys[id(block)] for block in before.messages if block.category != "system"], digests)
+        if count == 1 and len(digests) > 1:  # one message may be said again by chance, unless it is answered here
+            following = [
+                message for one in sent.added for message in one.parts if message.role not in INSTRUCTION_ROLES
+            ]
+            return before if following[1].role in OUTPUT_ROLES else None
+        return before if 1 < count < len(digests) else None
+
+    def _told(self, sent: SentCall) -> list[bytes]:
+        """The messages that a call added, without instructions."""
+        return [
+            digest
+            for element in sent.added
+            for message, digest in zip(element.parts, self._digests_of(element), strict=True)
+            if message.role not in INSTRUCTION_ROLES
+        ]
 
     def _takes_over(self, sent: SentCall, left: dict[bytes, list[Block]], before: Call) -> bool:
         """Whether a context that does not continue the one before took its place.
@@ -371,21 +391,3 @@ def _shares(parts: Sequence[tuple[PartKind, int]], category: Category) -> list[t
         name: Category = "images" if kind == "image" else "reasoning" if kind == "reasoning" else category
         found[name] = found.get(name, 0.0) + tokens
     return list(found.items())
-
-
-def _digest(message: CtxMessage) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    calls = [(call.name, call.arguments, call.id) for call in message.tool_calls or ()]
-    head = f"{message.role}\0{message.tool_call_id}\0{calls!r}\0"
-    digest.update(head.encode("utf-8", "surrogatepass"))
-    digest.update(message.content.encode("utf-8", "surrogatepass"))
-    for part in message.parts or ():
-        data = part.data
-        if isinstance(data, dict):
-            data = {key: value for key, value in data.items() if key != "cache_control"}
-        try:
-            raw = msgspec.json.encode([part.kind, part.text, data])
-        except (TypeError, ValueError, msgspec.MsgspecError, RecursionError):
-            raw = repr((part.kind, part.text, data)).encode("utf-8", "surrogatepass")
-        digest.update(raw)
-    return digest.digest()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import Struct
 
 from unspool.context.calls import CATEGORIES, Block, Call, Category, Run
+from unspool.context.forecast import level_since
 from unspool.context.growth import GrowthPrediction, GrowthSnapshot, predict_growth
 
 __all__ = ["Trajectory", "Turn", "prediction_at", "trajectory"]
@@ -42,7 +43,8 @@ class Trajectory(Struct):
     """The contexts of one conversation and where they lead.
 
     Attributes:
-        per_step: mean growth a step since the last compaction, by category, the largest first.
+        per_step: mean growth a step since the last compaction, or since the context is level, by category, the largest
+            first.
         compactions: turns at which the context had become smaller by more than a tenth.
         prediction: with `context_budget` 0 where no window is known.
         pending: the next turn has begun: its context is not counted yet.
@@ -104,7 +106,9 @@ def trajectory(
     prediction = predict_growth(pid, used, budget, step, max_steps, snapshots)
     by_step = {turn.step: turn for turn in turns}
     compactions = [by_step[step] for step in prediction.compactions]
+    level = level_since([(turn.step, turn.tokens) for turn in turns])
     since = turns[compactions[-1].step :] if compactions else turns[1:]
+    since = since if level is None else turns[level:]
     return Trajectory(turns, _per_step(since), compactions, prediction, pending)
 
 

@@ -208,6 +208,7 @@ def from_otlp(one: OtlpSpan, carrier: str) -> Span:
         status = SpanStatus.TIMEOUT if timed_out else SpanStatus.ERROR
     elif not one.end_ns:
         status = SpanStatus.OPEN
+    is_refused = meaning.kind == "llm" and status in (SpanStatus.ERROR, SpanStatus.TIMEOUT) and meaning.tokens is None
     return Span(
         trace_id=one.trace_id,
         span_id=one.span_id,
@@ -215,7 +216,7 @@ def from_otlp(one: OtlpSpan, carrier: str) -> Span:
         name=one.name,
         start_time_ns=one.start_ns,
         end_time_ns=one.end_ns,
-        tokens_used=meaning.tokens,
+        tokens_used=0 if is_refused else meaning.tokens,  # never answered: nothing is missing in a sum
         status=status,
         events=events,
         kind=meaning.kind,

@@ -11,6 +11,7 @@ from unspool.interop.otlp import OTLP
 from unspool.recording.lines import to_wire
 from unspool.text import escape_controls
 from unspool.trace.names import ERROR_MESSAGE, text_of
+from unspool.trace.report import has_times
 from unspool.trace.spans import Span, SpanStatus, interval_of, is_failing
 from unspool.trace.tree import SpanNode, SpanTree
 
@@ -41,7 +42,8 @@ def html_page(tree: SpanTree) -> str:
     whole = max(metadata.end_time_ns - start, 1)
     cost = f", ${metadata.total_cost_usd:.4f}" if metadata.total_cost_usd is not None else ""
     facts = (
-        f"trace {tree.trace_id} · {metadata.total_spans} spans · {format_duration(metadata.total_duration)} · "
+        f"trace {tree.trace_id} · {metadata.total_spans} spans · "
+        f"{format_duration(metadata.total_duration) if has_times(tree) else 'no times'} · "
         f"{metadata.total_tokens:,} tokens{cost} · {metadata.error_count} errors"
     )
     title = _safe(root.name or "trace")
@@ -51,12 +53,16 @@ def html_page(tree: SpanTree) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}"><style>{_STYLE}</style></head>'
     )
     notes = "".join(f"<p>{_safe(note)}</p>" for note in tree.notes)
-    body = "".join(_pieces(tree, start, whole))
+    body = "".join(_pieces(tree, start, whole if has_times(tree) else 0))
     return f"{head}<body><h1>{title}</h1><p>{_safe(facts)}</p>{notes}{body}</body></html>\n"
 
 
 def _pieces(tree: SpanTree, start: int, whole: int) -> list[str]:
-    """The lines of the tree, without recursion: a trace may be deeper than Python's stack."""
+    """The lines of the tree, without recursion: a trace may be deeper than Python's stack.
+
+    Args:
+        whole: how long all of it took; 0 where no times are known.
+    """
     out: list[str] = []
     waiting: list[tuple[SpanNode | str, int]] = [(tree.root, 0)]
     while waiting:
@@ -74,19 +80,19 @@ def _pieces(tree: SpanTree, start: int, whole: int) -> list[str]:
 
 def _line(span: Span, start: int, whole: int) -> str:
     begin, end = interval_of(span, start + whole)
-    left, width = (begin - start) / whole * 100, (end - begin) / whole * 100
+    left, width = ((begin - start) / whole * 100, (end - begin) / whole * 100) if whole else (0.0, 0.0)
     failed = is_failing(span)
     mark = "✗ " if failed else "… " if span.status is SpanStatus.OPEN else ""
     tokens = "?" if span.tokens_used is None else f"{span.tokens_used:,} tok" if span.tokens_used else ""
     cost = f"${span.cost_usd:.4f}" if span.cost_usd is not None else ""
     css = " bad" if failed else ""
     kind = span.kind if span.kind in ("llm", "tool", "agent") else "other"
+    bar = f'<span class="b {kind}" style="left:{left:.3f}%;width:{width:.3f}%"></span>' if whole else ""
     hover = _safe(text_of(span, ERROR_MESSAGE) or span.name)
     return (
         f'<span class="n{css}" title="{hover}">{mark}{_safe(span.name)}</span>'
-        f'<span class="r">{format_duration(end - begin)}</span><span class="r">{tokens}</span>'
-        f'<span class="r">{cost}</span><span class="t">'
-        f'<span class="b {kind}" style="left:{left:.3f}%;width:{width:.3f}%"></span></span>'
+        f'<span class="r">{format_duration(end - begin) if whole else "?"}</span><span class="r">{tokens}</span>'
+        f'<span class="r">{cost}</span><span class="t">{bar}</span>'
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from unspool.errors import RecordingActive, UnspoolError
 from unspool.interop.sources import ImportFault
 from unspool.interop.writing import WrittenProcess
+from unspool.recording.answered import ANSWERED_NAME
 from unspool.recording.eventlog import EVENTS_NAME
 from unspool.recording.metadata import METADATA_NAME
 from unspool.recording.reader import RecordReader
@@ -17,7 +18,10 @@ from unspool.store import Store, check_id
 __all__ = ["copy_recording", "is_recording", "recordings_in"]
 
 # Everything a recording may consist of; nothing else in the folder is taken along. `nondet.jsonl` is never exported.
-_NAMES: Final = (EVENTS_NAME, "messages.jsonl", "spans.jsonl", "open.jsonl", "stdout.jsonl", METADATA_NAME)
+_NAMES: Final = (
+    *(EVENTS_NAME, "messages.jsonl", "spans.jsonl", "open.jsonl", "stdout.jsonl", ANSWERED_NAME),
+    METADATA_NAME,
+)
 _COPY_BYTES: Final = 1 << 20
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from unspool.events import CtxMessage, Part, ToolDef
-from unspool.providers.wire import as_count, as_list, as_object, as_text
+from unspool.providers.wire import as_list, as_object, as_text
 from unspool.text import dump_json
 
 __all__ = ["is_provider_tool", "kept_parts", "left_by_tools", "may_run_tools", "ran_tools"]
@@ -121,7 +121,7 @@ def _kept(part: Part) -> str | None:
         return "a stored item"
     if kind.endswith("_tool_result") and _has(part.data, ("encrypted_content", "file_id")):
         return f"the result of {kind.removesuffix('_tool_result')}, which ran at the provider"
-    if kind.endswith("_call") and as_count(len(as_list(data.get("results")))) == 0 and kind in _HOSTED_CALLS:
+    if kind.endswith("_call") and not as_list(data.get("results")) and kind in _HOSTED_CALLS:
         return f"the result of {kind.removesuffix('_call')}, which ran at the provider"
     if part.kind in ("image", "file", "audio") and _is_fetched(part.data):
         return f"{part.kind} that the provider fetches"

@@ -155,7 +155,7 @@ class RecordManager:
     def describe(self, folder: Path) -> RecordMetadata | None:
         """The metadata of one recording as it stands now; None if this is no recording, or none we can read.
 
-        Where the events are gone, all of them are lost, whatever the metadata says.
+        Where the events are gone, or their file was emptied, all of them are lost, whatever the metadata says.
         """
         alive = writer_is_alive(folder)  # before its metadata, which a writer that ends replaces first
         try:
@@ -175,9 +175,11 @@ class RecordManager:
             status = RecordStatus.RECORDING if alive else RecordStatus.INTERRUPTED
             count = last_seq_of(folder / EVENTS_NAME)
             metadata = msgspec.structs.replace(metadata, status=status, event_count=count)
-        elif not (folder / EVENTS_NAME).exists():
-            lost = max(metadata.lost_events, metadata.event_count)
-            metadata = msgspec.structs.replace(metadata, status=RecordStatus.INTERRUPTED, lost_events=lost)
+        elif _are_gone(folder / EVENTS_NAME, metadata.event_count):
+            lost = metadata.lost_events + metadata.event_count
+            metadata = msgspec.structs.replace(
+                metadata, status=RecordStatus.INTERRUPTED, lost_events=lost, event_count=0
+            )
         # A copied recording has its folder's name here: that is what finds it.
         return msgspec.structs.replace(metadata, record_id=folder.name)
 
@@ -218,6 +220,16 @@ class RecordManager:
 
 def _is_recording(folder: Path) -> bool:
     return (folder / METADATA_NAME).is_file() or (folder / EVENTS_NAME).is_file()
+
+
+def _are_gone(events: Path, count: int) -> bool:
+    """Whether none of so many events is there any more. A process that had nothing to record leaves an empty file."""
+    try:
+        return events.stat().st_size == 0 and count > 0
+    except FileNotFoundError:
+        return True
+    except OSError:  # it is there, and may not be looked at: whoever reads it says so
+        return False
 
 
 def _after_fork_in_child() -> None:

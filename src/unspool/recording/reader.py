@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -39,8 +38,9 @@ from unspool.recording.damage import Damage
 from unspool.recording.eventlog import EVENTS_NAME, EventLog, missing_events
 from unspool.recording.metadata import METADATA_NAME, read_metadata
 from unspool.recording.pool import POOL_NAME, PoolReader
+from unspool.recording.rebuilt import rebuilt_metadata
 from unspool.recording.shorthand import expand
-from unspool.store import FORMAT_VERSION, time_of_record_id, writer_is_alive
+from unspool.store import writer_is_alive
 
 if TYPE_CHECKING:
     from unspool.recording.sent import SentReader
@@ -117,33 +117,12 @@ class RecordReader:
     def _judged(self, metadata: RecordMetadata | None, alive: bool) -> RecordMetadata:
         """Metadata as read, or rebuilt if that failed; a writer that died leaves an interrupted recording."""
         if metadata is None:
-            metadata = self._rebuilt_metadata()
+            metadata = rebuilt_metadata(self.record_dir, self._log)
+            if alive:
+                metadata = msgspec.structs.replace(metadata, status=RecordStatus.RECORDING)
         if metadata.status is RecordStatus.RECORDING and not alive:
             metadata = msgspec.structs.replace(metadata, status=RecordStatus.INTERRUPTED)
         return metadata
-
-    def _rebuilt_metadata(self) -> RecordMetadata:
-        name = self.record_dir.name
-        pid = self._log.at(0).pid if len(self._log) else 0
-        head = name.partition("-")[0]
-        if not pid and head.isdecimal():
-            pid = int(head[:20])
-        started = time_of_record_id(name)
-        if started is None:
-            try:
-                changed = datetime.fromtimestamp((self.record_dir / EVENTS_NAME).stat().st_mtime, UTC)
-                last = self._log.at(len(self._log) - 1).timestamp if len(self._log) else 0
-                started = changed - timedelta(microseconds=last // 1000)
-            except (OSError, OverflowError):
-                started = None
-        return RecordMetadata(
-            record_id=name,
-            pid=pid,
-            intent="",
-            start_time=started,
-            status=RecordStatus.RECORDING,
-            format_version=FORMAT_VERSION,
-        )
 
     @property
     def metadata(self) -> RecordMetadata:

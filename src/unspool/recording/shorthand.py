@@ -13,13 +13,18 @@ import msgspec
 from unspool.events import HttpRequest, HttpResponse, RecordEvent, RecordEventType
 from unspool.recording.keys import digest_of_hex
 
-__all__ = ["expand", "shorten"]
+__all__ = ["expand", "is_short", "shorten"]
 
 _SPAN_LENGTH = 8
 _OWN_SPAN = "00000001"  # of the process as a whole
 _FIRST_TASK = "0"
 
 _Message = TypeVar("_Message", HttpRequest, HttpResponse)
+
+
+def is_short(span_id: str) -> bool:
+    """Whether this is a span id as capture writes it, which needs the recording's `span_base` in front."""
+    return 0 < len(span_id) <= _SPAN_LENGTH
 
 
 def shorten(event: RecordEvent) -> None:
@@ -71,7 +76,7 @@ def expand(event: RecordEvent, span_base: str | None, trace_id: str | None) -> N
     if span is not None and event.trace_id is None:
         event.trace_id = trace_id
     base = span_base or ""
-    if span is not None and 0 < len(span) <= _SPAN_LENGTH:
+    if span is not None and is_short(span):
         event.span_id = base + span.zfill(_SPAN_LENGTH)
         if event.type is not RecordEventType.STATE_CHANGE:
             if event.type is RecordEventType.SYSCALL and event.parent_span_id is None:
@@ -81,5 +86,5 @@ def expand(event: RecordEvent, span_base: str | None, trace_id: str | None) -> N
             if event.step is None:
                 event.step = event.call
     parent = event.parent_span_id
-    if parent is not None and 0 < len(parent) <= _SPAN_LENGTH:
+    if parent is not None and is_short(parent):
         event.parent_span_id = base + parent.zfill(_SPAN_LENGTH)

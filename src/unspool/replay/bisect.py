@@ -209,16 +209,19 @@ class Bisection:
             is_confirmed=is_confirmed,
             is_exact=is_exact,
             probes=[self.probes[index] for index in sorted(self.probes)],
-            reason=_reason(decisive, settled, is_exact, is_confirmed),
+            reason=_reason(decisive, settled, is_exact=is_exact, is_confirmed=is_confirmed, is_untold=bool(untold)),
         )
 
 
-def _reason(decisive: Probe | None, settled: Probe | None, is_exact: bool, is_confirmed: bool) -> str:
+def _reason(
+    decisive: Probe | None, settled: Probe | None, *, is_exact: bool, is_confirmed: bool, is_untold: bool
+) -> str:
     if decisive is None:
         if settled is None:
             return "No fork could be judged, so nothing is known."
         if not is_exact:
-            return f"No fork from call {settled.candidate.call} on came out right; what is before it was not tried."
+            before = "could not all be judged" if is_untold else "was not tried"
+            return f"No fork from call {settled.candidate.call} on came out right; what is before it {before}."
         return (
             f"No fork came out right, not even from call {settled.candidate.call}: fresh answers do not help. The "
             "cause is in the prompt, the tools or the program, not in what the model chose; or it takes more samples."

@@ -49,18 +49,20 @@ def format_verdict(verdict: Verdict, *, color: bool = False) -> str:
         bar = "█" * filled + "·" * (_BAR - filled) if rate is not None else "?" * _BAR
         interval = probe.interval
         tally = f"{probe.good}/{probe.trials}"
+        share = f"[{interval.low:>4.0%}, {interval.high:>4.0%}]" if rate is not None else "not judged  "
         said = show_text(probe.candidate.label, _LABEL_MAX)
         mark = paint(" ◄", "91") if verdict.decisive is not None and probe is verdict.decisive else "  "
-        lines.append(
-            f"  call {probe.candidate.call:>4}{mark} {bar} {tally:>7}  "
-            f"[{interval.low:>4.0%}, {interval.high:>4.0%}]  {said}".rstrip()
-        )
+        lines.append(f"  call {probe.candidate.call:>4}{mark} {bar} {tally:>7}  {share}  {said}".rstrip())
     lines += ["", paint(verdict.reason, "1")]
     return "\n".join(lines)
 
 
-def format_verdict_json(verdict: Verdict) -> str:
-    """The same for a program: `decisive`, `settled`, `is_confirmed`, `is_exact`, `probes`, `reason`."""
+def format_verdict_json(verdict: Verdict, stopped: str = "") -> str:
+    """The same for a program: `decisive`, `settled`, `is_confirmed`, `is_exact`, `probes`, `reason`, `stopped`.
+
+    Args:
+        stopped: why the search ended before its time; "" if it did not.
+    """
 
     def one(probe: Probe | None) -> dict[str, object] | None:
         if probe is None:
@@ -86,5 +88,6 @@ def format_verdict_json(verdict: Verdict) -> str:
         "is_exact": verdict.is_exact,
         "probes": [one(probe) for probe in verdict.probes],
         "reason": verdict.reason,
+        "stopped": stopped or None,
     }
     return dump_json(document)

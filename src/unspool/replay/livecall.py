@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit, urlunsplit
 
 from msgspec import Struct
 
@@ -29,6 +29,7 @@ __all__ = [
     "key_names",
     "live_request",
     "send",
+    "server_of",
     "with_credentials",
 ]
 
@@ -110,9 +111,7 @@ def based_on(base_url: str, provider: str, url: str) -> str:
     Raises:
         UsageError: it is no http or https URL.
     """
-    base, old = urlsplit(base_url), urlsplit(url)
-    if base.scheme not in ("http", "https") or not base.hostname:
-        raise UsageError(f"--base-url {base_url!r} is no URL. Write for example http://127.0.0.1:8000/v1")
+    base, old = server_of(base_url), urlsplit(url)
     segments = [part for part in old.path.split("/") if part]
     own = [part for part in base.path.split("/") if part]
     start = next((index for index, part in enumerate(segments) if _VERSION.fullmatch(part)), None)
@@ -124,6 +123,22 @@ def based_on(base_url: str, provider: str, url: str) -> str:
         has_version = not provider.startswith(("anthropic", "gemini")) or bool(own and _VERSION.fullmatch(own[-1]))
         tail = segments[start + 1 :] if has_version else segments[start:]
     return urlunsplit((base.scheme, base.netloc, "/" + "/".join([*own, *tail]), old.query, ""))
+
+
+def server_of(base_url: str) -> SplitResult:
+    """The parts of the address of a server.
+
+    Raises:
+        UsageError: it is no http or https URL.
+    """
+    try:
+        base = urlsplit(base_url)
+        is_one = base.scheme in ("http", "https") and bool(base.hostname) and base.port != 0
+    except ValueError:  # such as half an IPv6 address, or a port that there is not
+        is_one = False
+    if not is_one:
+        raise UsageError(f"--base-url {base_url!r} is no URL. Write for example http://127.0.0.1:8000/v1")
+    return base
 
 
 # --- credentials -----------------------------------------------------------------------------------------------------
@@ -195,7 +210,14 @@ def _is_trusted(request: LiveRequest, environ: Mapping[str, str]) -> bool:
     if vendor_of_host(request.url) is not None and parts.scheme == "https":
         return True
     bases = (environ.get(name) for name in _BASES.get(PROVIDERS[request.provider].vendor, ()))
-    return any(base and urlsplit(base)[:2] == (parts.scheme, parts.netloc) for base in bases)
+    return any(base and _same_server(base, parts) for base in bases)
+
+
+def _same_server(base: str, parts: SplitResult) -> bool:
+    try:
+        return urlsplit(base)[:2] == (parts.scheme, parts.netloc)
+    except ValueError:  # the variable holds no URL
+        return False
 
 
 def _is_loopback(host: str) -> bool:

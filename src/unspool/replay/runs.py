@@ -205,7 +205,8 @@ def _since(start: datetime | None, later: datetime | None) -> int:
 def _wall_ns(root: RecordMetadata, last_ns: int) -> int | None:
     if root.start_time is not None and root.end_time is not None:
         return _since(root.start_time, root.end_time)
-    return last_ns or None
+    # An imported run without times has its calls a nanosecond apart: that is their order, and no duration.
+    return last_ns if root.start_time is not None or last_ns >= 1_000_000 else None
 
 
 def _totals(steps: Sequence[RunStep], errors: int, wall_ns: int | None) -> RunTotals:

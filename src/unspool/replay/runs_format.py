@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from unspool.durations import format_duration
 from unspool.replay.diff_format import diff_document, format_context_diff
@@ -13,7 +13,7 @@ from unspool.replay.runs import Relation, RunsDiff, WholeRun
 from unspool.replay.steps import LLM_PREFIX, TOOL_PREFIXES, RunStep
 from unspool.text import dump_json, show_text
 
-__all__ = ["format_runs_diff", "format_runs_diff_json", "runs_document"]
+__all__ = ["Used", "format_runs_diff", "format_runs_diff_json", "format_used", "runs_document"]
 
 _RULE = "─" * 37
 _TEXT_LIMIT = 160  # code points of what was asked or answered on its line; the JSON form has more
@@ -256,9 +256,9 @@ def _table(diff: RunsDiff) -> Iterator[str]:
         ("Outcome", _outcome(first), _outcome(second)),
         ("Model calls", *map(_with_after, (first.totals.model_calls, second.totals.model_calls), (mine[0], theirs[0]))),
         ("Tool calls", *map(_with_after, (first.totals.tool_calls, second.totals.tool_calls), (mine[1], theirs[1]))),
-        ("Tokens in", *(_tokens(run.totals.input_tokens, run.totals.tokens_unknown) for run in (first, second))),
-        ("Tokens out", *(_tokens(run.totals.output_tokens, run.totals.tokens_unknown) for run in (first, second))),
-        ("Cost", _cost(first), _cost(second)),
+        ("Tokens in", *(format_used(run).tokens_in for run in (first, second))),
+        ("Tokens out", *(format_used(run).tokens_out for run in (first, second))),
+        ("Cost", *(format_used(run).cost for run in (first, second))),
         ("Time", _time(first), _time(second)),
         ("Errors", *(str(run.totals.errors) for run in (first, second))),
     ]  # fmt: skip
@@ -311,12 +311,32 @@ def _tokens(count: int | None, unknown: int) -> str:
     return "?" if count is None else f"{count:,}{'+' if unknown else ''}"
 
 
-def _cost(run: WholeRun) -> str:
+class Used(NamedTuple):
+    """What a run used, as text."""
+
+    tokens_in: str
+    tokens_out: str
+    cost: str
+
+
+def format_used(run: WholeRun) -> Used:
+    """What a run used; of one to which a recording served calls, what of it was sent and so had to be paid."""
     totals = run.totals
-    text = _usd(totals.cost_usd, totals.cost_unknown)
-    if totals.served_calls:
-        text += f" ({_usd(totals.sent_usd, 0)} sent, {totals.served_calls} served)"
-    return text
+    sent = [step for step in run.steps if step.kind == "model" and step.origin != "served"]
+
+    def text(whole: str, part: str) -> str:
+        return f"{whole} ({part} sent, {totals.served_calls} served)" if totals.served_calls else whole
+
+    def tokens(whole: int | None, parts: list[int | None]) -> str:
+        known = [one for one in parts if one is not None]
+        part = sum(known) if known or not parts else None
+        return text(_tokens(whole, totals.tokens_unknown), _tokens(part, 0))
+
+    return Used(
+        tokens(totals.input_tokens, [step.input_tokens for step in sent]),
+        tokens(totals.output_tokens, [step.output_tokens for step in sent]),
+        text(_usd(totals.cost_usd, totals.cost_unknown), _usd(totals.sent_usd, 0)),
+    )
 
 
 def _usd(amount: float | None, unknown: int) -> str:

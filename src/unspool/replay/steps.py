@@ -7,11 +7,12 @@ same in two runs however long the conversation before it is. Contexts are not re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from msgspec import Struct
 
+from unspool.durations import later
 from unspool.events import CtxMessage, LLMResponse, LLMResponseData, RecordEvent, RecordMetadata
 from unspool.recording.reader import RecordReader
 from unspool.replay.asked import Asked, AskedReader, answer_key, digest
@@ -242,7 +243,7 @@ class _Reading:
         if self._price is None or answer is None or answer.llm is None:
             return None
         began = self._reader.metadata.start_time
-        at = None if began is None else began + timedelta(microseconds=answer.timestamp // 1000)
+        at = later(began, answer.timestamp)
         return self._price(path, answer.llm, at)
 
     def _answer(self, call: _Call) -> LLMResponse | None:

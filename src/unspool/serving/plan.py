@@ -89,6 +89,8 @@ class Plan(msgspec.Struct, omit_defaults=True):
         prices: by which that is counted; without any the processes of the rerun keep no limit.
         tools: tool calls are answered from the recording; if not, they run as in an ordinary run.
         after_fork: what happens to tools behind the target that no `live_tools` allows: `run` or `refuse`.
+        environ: variables that the program gets in place of those recorded.
+        moved: where the model is asked, as the beginning of its URLs: now, and when it was recorded.
     """
 
     root: str
@@ -106,10 +108,26 @@ class Plan(msgspec.Struct, omit_defaults=True):
     prices: list[Price] = []
     tools: bool = True
     after_fork: str = "refuse"
+    environ: dict[str, str] = {}
+    moved: tuple[str, str] | None = None
+
+    def recorded_url(self, url: str) -> str:
+        """A URL of the program as it was when the model was asked elsewhere."""
+        if self.moved is None or not _is_below(url, self.moved[0]):
+            return url
+        return self.moved[1] + url[len(self.moved[0]) :]
+
+    def is_left_behind(self, url: str) -> bool:
+        """Whether a URL is still where the model was asked when it was recorded, though it is asked elsewhere now."""
+        return self.moved is not None and self.recorded_url(url) == url and _is_below(url, self.moved[1])
 
     def source(self, record_id: str) -> Source | None:
         """The source of that record id."""
         return next((one for one in self.sources if one.record_id == record_id), None)
+
+
+def _is_below(url: str, start: str) -> bool:
+    return url.startswith(start) and url[len(start) : len(start) + 1] in {"", "/", "?"}
 
 
 class Offer(msgspec.Struct, omit_defaults=True):

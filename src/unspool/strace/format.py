@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from unspool.durations import format_duration
+from unspool.durations import format_seconds
 from unspool.events import SyscallEvent
 from unspool.strace.options import Options
 from unspool.text import (
@@ -112,7 +112,7 @@ def _slow_mark(event: SyscallEvent, options: Options) -> str:
 def _call(event: SyscallEvent, options: Options) -> str:
     limit = _limit(options)
     inside = ", ".join(f"{key}={_argument(value, limit)}" for key, value in _sorted_args(event))
-    line = f"{_head(event, inside)} → {_outcome(event, options)}    {format_duration(event.duration)}"
+    line = f"{_head(event, inside)} → {_outcome(event, options)}    {format_seconds(event.duration)}"
     return line + _slow_mark(event, options) + ("  ← LLM call" if is_llm_call(event.args) else "")
 
 
@@ -127,7 +127,7 @@ def _span(event: SyscallEvent, options: Options) -> str:
     if "traceparent" in args:
         parts.append(f"traceparent={_argument(args['traceparent'], limit)}")
     line = _head(event, ", ".join(parts)) + _failure(event, options)
-    return f"{line}    {format_duration(event.duration)}" + _slow_mark(event, options)
+    return f"{line}    {format_seconds(event.duration)}" + _slow_mark(event, options)
 
 
 def is_llm_call(args: dict[str, Any] | None) -> bool:
@@ -182,7 +182,7 @@ def _config_resolve(event: SyscallEvent, options: Options) -> str:
     if shown("project_default"):
         parts.append(f"project_default={shown('project_default')}")
     line = _head(event, ", ".join(parts)) + _failure(event, options)
-    return f"{line}    {format_duration(event.duration)}"
+    return f"{line}    {format_seconds(event.duration)}"
 
 
 def _reason_step(event: SyscallEvent, options: Options) -> str:
@@ -195,7 +195,7 @@ def _reason_step(event: SyscallEvent, options: Options) -> str:
         parts.append(f"step={_whole_number(args['step'], limit)}")
     parts += [f"{key}={_unquoted(value, limit)}" for key, value in _sorted_args(event, "action", "step")]
     outcome = _outcome(event, options) if error_text(event.err) else _first_line(event.result, options)
-    line = f"{_head(event, ', '.join(parts))} → {outcome}    {format_duration(event.duration)}"
+    line = f"{_head(event, ', '.join(parts))} → {outcome}    {format_seconds(event.duration)}"
     return line + _slow_mark(event, options)
 
 

@@ -28,7 +28,7 @@ from unspool.trace.from_recording import RecordedProcess, RecordedTrace
 from unspool.trace.names import CACHE_WRITE, CACHED, INPUT, OUTPUT, count_of
 from unspool.trace.producers import Producer, Producers
 from unspool.trace.quiet import gc_paused
-from unspool.trace.rates import PriceList, Rates, rates_of
+from unspool.trace.rates import PriceList, Rates, is_sent, rates_of
 from unspool.trace.spans import Span
 
 __all__ = ["CarriedCost", "CarriedEntry", "carried_cost"]
@@ -37,8 +37,8 @@ __all__ = ["CarriedCost", "CarriedEntry", "carried_cost"]
 class CarriedEntry(Struct):
     """What one producer put into prompts, and what that cost.
 
-    `tokens` is its size when it was sent first (a result or a turn that another lane sends too is the same one; of
-    what the provider added, its size where it was largest),
+    `tokens` is its size when it was sent first (a message that a window over the history holds again is the same one,
+    and a result or a turn that another lane sends too; of what the provider added, its size where it was largest),
     `sends` how often a model call sent it (for a producer of several messages each one counts), `sent_tokens` what
     these calls paid for, of which `cached_tokens` were read from the provider's cache. `cost_usd` is for all of them
     and `first_usd` for the first: the difference is what carrying it cost. Costs are None where no price is known.
@@ -103,6 +103,16 @@ class _Paid(NamedTuple):
     priced: int = 0
 
 
+class _New(NamedTuple):
+    """A message that was not paid for yet: where it stands, its element, and its producer if that made nothing else."""
+
+    start: float
+    end: float
+    entry: CarriedEntry
+    number: int
+    key: object
+
+
 class _Node:
     """One call in the tree of calls: the intervals of tokens it added, and what it and those that extend it paid."""
 
@@ -113,7 +123,7 @@ class _Node:
         self.start = above.end_of(kept) if above is not None else 0.0
         self.ends: list[float] = []  # of the added elements of the message array
         self.added: list[tuple[float, float, CarriedEntry]] = []
-        self.new: list[tuple[float, float, CarriedEntry]] = []  # of these what no other lane had sent
+        self.new: list[_New] = []  # of these what was not paid for when the call was made
         self.paid: list[_Paid] = []  # by length
         self.noted = False  # what it added was paid for a first time
 
@@ -135,7 +145,8 @@ class _Ledger:
     def __init__(self, prices: PriceList | None) -> None:
         self._prices = prices
         self._entries: dict[object, CarriedEntry] = {}
-        self._placed: set[object] = set()  # producers of one message that are in a prompt
+        self._noted: set[object] = set()  # producers of one message that was paid for a first time
+        self._paid: set[int] = set()  # numbers of elements of the process for which this holds
         self._inputs: list[float] = []
         self._outputs: list[float] = []
         self._found = CarriedCost([], needed=[], answers=[])
@@ -155,6 +166,7 @@ class _Ledger:
         prompts = prompts_of(process)
         producers = Producers(process, prompts)
         nodes: dict[int, _Node] = {}
+        self._paid = set()
         unread = dict(process.calls)
         for prompt in prompts.calls:
             snapshot = prompt.sent.snapshot
@@ -173,17 +185,15 @@ class _Ledger:
     def _place(self, node: _Node, prompt: Prompt, span: Span | None, producers: Producers) -> None:
         """Lay what a call added behind what it kept, and note what it paid."""
         point = node.start
-        placed = set()
-        for producer, weight, closes in producers.of(prompt, span):
-            node.added.append((point, point + weight, self._entry(producer)))
-            if producer.key not in self._placed:
-                node.new.append(node.added[-1])
-            if producer.key[1] == producer.span.span_id != producers.agent_id:
-                placed.add(producer.key)
+        for producer, weight, closes, number in producers.of(prompt, span):
+            entry = self._entry(producer)
+            node.added.append((point, point + weight, entry))
+            if number not in self._paid:
+                is_one = producer.key[1] == producer.span.span_id != producers.agent_id
+                node.new.append(_New(point, point + weight, entry, number, producer.key if is_one else None))
             point += weight
             if closes:
                 node.ends.append(point)
-        self._placed |= placed
         bill = self._bill(span, prompt) if span is not None else None
         if bill is None:
             return
@@ -206,19 +216,36 @@ class _Ledger:
                 elif producer is producers.provider:  # another amount in each call: the largest says most
                     entry.tokens = max(entry.tokens, (end - start) * bill.scale)
                 _charge(entry, [band for band in bill.bands if band.length > start], start, end)
-        up: _Node | None = node
-        while up is not None and not up.noted:  # also what a call that failed had added
-            for start, end, entry in up.new:
-                bill.note_first(entry, header + start, header + end)
-            up.noted, up = True, up.above
+        self._note_first(node, bill, header)
         for band in bill.bands:
             if band.length > header:
                 insort(node.paid, band._replace(length=band.length - header if band.calls == 0 else point))
 
+    def _note_first(self, node: _Node, bill: _Bill, header: float) -> None:
+        """Note what is paid for a first time: also what calls it extends had added that failed, or were not sent."""
+        up: _Node | None = node
+        held = math.inf
+        producers: set[object] = set()
+        numbers: set[int] = set()
+        while up is not None and not up.noted:
+            left = []
+            for one in up.new:
+                if one.start >= held:
+                    left.append(one)  # a later call may have kept more of this one
+                elif one.number not in self._paid and (one.key is None or one.key not in self._noted):
+                    bill.note_first(one.entry, header + one.start, header + one.end)
+                    numbers.add(one.number)
+                    producers.add(one.key)
+            up.new, up.noted = left, not left
+            held = min(held, up.start)
+            up = up.above
+        self._paid |= numbers
+        self._noted |= producers - {None}
+
     def _bill(self, span: Span, prompt: Prompt | None) -> _Bill | None:
-        """What a call paid for its input, None if it does not say. Adds it up."""
+        """What a call paid for its input, None if it does not say or was not sent. Adds it up."""
         read = count_of(span, INPUT)
-        if read is None:
+        if read is None or not is_sent(span):
             return None
         rates = rates_of(span, self._prices, read) if self._prices is not None else None
         bill = _Bill(span, read, prompt, rates)

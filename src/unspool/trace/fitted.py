@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from unspool.events import RecordEvent
 from unspool.recording.prompts import Prompt, Prompts, Said
+from unspool.recording.sent import SentCall, SentReader
 from unspool.trace.from_recording import RecordedProcess
 from unspool.trace.names import INPUT, MODEL, OUTPUT, REASONING, count_of, text_of
 
-__all__ = ["prompts_of"]
+__all__ = ["prompts_of", "sent_by"]
 
 
 def prompts_of(process: RecordedProcess) -> Prompts:
@@ -15,7 +17,7 @@ def prompts_of(process: RecordedProcess) -> Prompts:
     prompts = Prompts()
     by_seq: dict[int, Prompt] = {}
     for snapshot in process.snapshots:
-        sent = reader.call(snapshot)
+        sent = sent_by(process, reader, snapshot)
         before = by_seq.get(sent.prev) if sent is not None and sent.prev is not None else None
         if sent is not None and sent.kept and before is None:
             sent = reader.call(snapshot, whole=True)  # what it extends could not be read
@@ -30,6 +32,17 @@ def prompts_of(process: RecordedProcess) -> Prompts:
     _add_tools(process, prompts)
     prompts.fit(check=False)
     return prompts
+
+
+def sent_by(process: RecordedProcess, reader: SentReader, snapshot: RecordEvent) -> SentCall | None:
+    """What the call of a snapshot sent, also where its body was not stored in pieces: one whose input is a text has no
+    array of messages. None if nothing of it can be read.
+    """
+    sent = reader.call(snapshot)
+    if sent is not None or snapshot.context is None or snapshot.context.request is None:
+        return sent
+    context = process.reader.context_of(snapshot.context)
+    return reader.given(snapshot, context) if context.messages or context.system_prompt else None
 
 
 def _add_tools(process: RecordedProcess, prompts: Prompts) -> None:

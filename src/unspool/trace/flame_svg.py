@@ -8,7 +8,7 @@ from html import escape
 from typing import Final
 
 from unspool.durations import format_duration
-from unspool.text import escape_controls
+from unspool.text import cut, escape_controls
 from unspool.trace.flame import FlameMeasure, Stacks
 
 __all__ = ["flame_svg"]
@@ -17,6 +17,7 @@ _WIDTH: Final = 1200.0
 _ROW: Final = 18
 _TOP: Final = 44
 _CHAR: Final = 6.6  # pixels of a character
+_HEADING: Final = 128  # characters of the first line, which are larger
 _LEAST: Final = 0.3  # pixels of a frame that is drawn
 _COLORS: Final = {
     "agent": "#b8c4d6",
@@ -73,14 +74,16 @@ def flame_svg(stacks: Stacks, by: FlameMeasure = "time", title: str = "") -> str
         level, depth = following, depth + 1
     height = _TOP + (deepest + 1) * _ROW + 30
     note = f"{hidden} frames are too narrow to be shown" if hidden else ""
-    heading = f"{title} · {_TITLES[by]} · {_amount(total, by)}".removeprefix(" · ")
+    measured = f"{_TITLES[by]} · {_amount(total, by)}"
+    heading = f"{title} · {measured}".removeprefix(" · ")
+    shown = f"{cut(title, max(_HEADING - len(measured) - 3, 8))} · {measured}".removeprefix(" · ")
     size = f'viewBox="0 0 {_WIDTH:.0f} {height}" width="100%"'
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="ui-monospace, monospace" font-size="11">',
             f"<title>{_safe(heading)}</title>",
             f'<rect width="{_WIDTH:.0f}" height="{height}" fill="#fffdf8"/>',
-            f'<text x="8" y="26" font-size="15" fill="#222">{_safe(heading)}</text>',
+            f'<text x="8" y="26" font-size="15" fill="#222">{_safe(shown)}</text>',
             *boxes,
             f'<text x="8" y="{height - 10}" fill="#777">{note}</text>',
             "</svg>",

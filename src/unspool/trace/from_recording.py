@@ -21,13 +21,15 @@ from unspool.events import (
     SpanID,
     StateChangeData,
     SyscallEventData,
+    TraceID,
 )
 from unspool.recording.reader import RecordReader
 from unspool.trace import names
 from unspool.trace.names import call_name, hex_digest, usage_attributes, value_digest
 from unspool.trace.own import SPAN, hang_below_remote, own_attributes, stated_attributes
 from unspool.trace.quiet import gc_paused
-from unspool.trace.rates import PriceList, cost_of
+from unspool.trace.rates import PriceList, cost_of, is_sent
+from unspool.trace.relatives import join_processes, lost_trace_ids
 from unspool.trace.spans import Span, SpanStatus, instant_ns
 from unspool.trace.starts import recorded_starts
 from unspool.tracecontext import format_traceparent
@@ -73,7 +75,8 @@ def recorded_trace(
     """
     trace = RecordedTrace()
     with gc_paused():
-        parts = [_OneRecording(reader, prices) for reader in readers]
+        traces = lost_trace_ids(readers)
+        parts = [_OneRecording(reader, prices, traces.get(reader.record_id)) for reader in readers]
         for one in parts:
             one.read()
         lived = _last_signs_of_life(parts)
@@ -82,7 +85,8 @@ def recorded_trace(
             trace.processes.append(one.process)
             trace.spans += one.spans
             trace.until_ns = max(trace.until_ns, now_ns if one.is_alive else one.end_ns)
-        _join(trace.processes, {span.span_id for span in trace.spans})
+        _settle_workers(parts)
+        join_processes(trace.processes, {span.span_id for span in trace.spans})
         hang_below_remote(trace.spans)
     trace.processes.sort(key=lambda one: (one.agent.start_time_ns, one.agent.span_id))
     return trace
@@ -97,21 +101,20 @@ def _last_signs_of_life(parts: list[_OneRecording]) -> dict[object, int]:
     return found
 
 
-def _join(processes: list[RecordedProcess], known: set[SpanID]) -> None:
-    """Hang each process where it was started; a parent that is not here is none."""
-    agents = {one.reader.record_id: one.agent for one in processes}
-    for one in processes:
-        if one.agent.parent_span_id in known:
-            continue
+def _settle_workers(parts: list[_OneRecording]) -> None:
+    """Take the workers that were stopped while they had nothing to do for ended: a pool does that to its own."""
+    by_id = {one.reader.record_id: one for one in parts}
+    for one in sorted(parts, key=lambda part: part.reader.metadata.pid):  # who started it has the lower number
         metadata = one.reader.metadata
-        above = agents.get(metadata.parent or "") if metadata.forked_at is None else None
-        one.agent.parent_span_id = above.span_id if above is not None and above is not one.agent else ""
+        above = by_id.get(metadata.parent or "")
+        if metadata.role == "worker" and above is not None and above.process.agent.status is SpanStatus.OK:
+            one.end_idle()
 
 
 class _OneRecording:
     """The spans of one recording, while its events go by."""
 
-    def __init__(self, reader: RecordReader, prices: PriceList | None) -> None:
+    def __init__(self, reader: RecordReader, prices: PriceList | None, trace_id: TraceID | None) -> None:
         metadata = reader.metadata
         self.reader = reader
         self.is_alive = metadata.status is RecordStatus.RECORDING
@@ -119,8 +122,10 @@ class _OneRecording:
         self._prices = prices
         self._start = instant_ns(metadata.start_time)
         self._base = metadata.span_base or hex_digest(metadata.record_id.encode("utf-8", "replace"))[:24]
-        self._trace_id = metadata.trace_id or hex_digest(
-            b"trace " + (metadata.root or metadata.record_id).encode("utf-8", "replace")
+        self._trace_id = (
+            metadata.trace_id
+            or trace_id
+            or hex_digest(b"trace " + (metadata.root or metadata.record_id).encode("utf-8", "replace"))
         )
         self._last = 0  # the latest instant named, in ns since the start
         self._ended: int | None = None
@@ -162,6 +167,12 @@ class _OneRecording:
         if self.reader.metadata.status is RecordStatus.INTERRUPTED:
             self._last = max(self._last, lived_until - self._start)
         self._end_agent()
+
+    def end_idle(self) -> None:
+        """It was stopped from outside, and for that alone it has not ended: no call was open."""
+        is_stopped = self.reader.metadata.status is RecordStatus.INTERRUPTED
+        if is_stopped and [span for span in self.spans if span.status is SpanStatus.OPEN] == [self.process.agent]:
+            self.process.agent.status = SpanStatus.OK
 
     # --- the process -------------------------------------------------------------------------------------------------
 
@@ -333,7 +344,9 @@ class _OneRecording:
             attributes[names.MODEL] = data.model
         if data.finish_reason:
             attributes["gen_ai.response.finish_reasons"] = [data.finish_reason]
-        if data.request_tokens is not None or data.response_tokens is not None:
+        if not is_sent(span):
+            span.tokens_used = 0
+        elif data.request_tokens is not None or data.response_tokens is not None:
             span.tokens_used = max(data.request_tokens or 0, 0) + max(data.response_tokens or 0, 0)
         if data.error is not None and span.status is SpanStatus.OK:
             self._fail(span, f"{data.error.type}: {data.error.message}".rstrip(": "), data.error.type)

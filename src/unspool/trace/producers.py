@@ -7,18 +7,19 @@ result; the tool call's arguments are those the tool was called with; an answer 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from unspool.events import CtxMessage, RecordEvent, SpanID, ToolCall
 from unspool.recording.prompts import Prompt, Prompts
+from unspool.trace.again import Again
 from unspool.trace.from_recording import RecordedProcess
 from unspool.trace.names import CALL, count_of
 from unspool.trace.spans import Span
 
-__all__ = ["Producer", "Producers"]
+__all__ = ["Part", "Producer", "Producers"]
 
 _SYSTEM_ROLES = ("system", "developer")
 
@@ -41,6 +42,18 @@ class Producer(Struct, frozen=True):
         return self.span.start_time_ns, self.kind, self.key[1]
 
 
+class Part(NamedTuple):
+    """One message of a call: who produced it, its tokens, and whether an element of the array ends with it.
+
+    `number` is that of its element: the same wherever that is sent.
+    """
+
+    producer: Producer
+    tokens: float
+    closes: bool
+    number: int
+
+
 class Producers:
     """Finds the producers of the messages of one process, call by call in the order in which they were made.
 
@@ -57,6 +70,8 @@ class Producers:
         self._called: dict[str, tuple[ToolCall, Span | None]] = {}  # by the id of the tool call
         self._said: dict[tuple[str, ...], Producer] = {}  # turns, by their text and the ids of their tool calls
         self._spans: dict[int, Span] = {}  # model calls, by the seq_num of their snapshot
+        self._again = Again()
+        self._known: dict[int, list[Producer]] = {}  # of the messages of an element, by its number
         self._claimed: set[SpanID] = set()
         self.needed: list[tuple[SpanID, SpanID]] = []
         agent = process.agent
@@ -68,26 +83,34 @@ class Producers:
         self._unknown = Producer("unknown", "other messages", agent, ("unknown", agent.span_id))
         self._given = Producer("unknown", "model turns of unknown origin", agent, ("model", agent.span_id))
 
-    def of(self, prompt: Prompt, span: Span | None) -> Iterator[tuple[Producer, float, bool]]:
-        """The producer and the tokens of each message a call added, and whether an element ends with it."""
+    def of(self, prompt: Prompt, span: Span | None) -> Iterator[Part]:
+        """The messages that a call added behind what it kept."""
         sent = prompt.sent
         before = self._spans.get(sent.prev) if sent.prev is not None else None
         if span is not None:
             self._spans[sent.snapshot.seq_num] = span
             if before is not None and sent.snapshot.context is not None and sent.snapshot.context.retry:
                 self._need(before, span)
-        answering = before
-        for element in sent.added:
-            last = len(element.parts) - 1
-            for index, message in enumerate(element.parts):
-                if message.role == "assistant":
-                    producer = self._turn(message, answering)
-                    if answering is not None and span is not None:
-                        self._need(answering, span)
-                else:
-                    answering = None  # what follows is not the answer to the call before
-                    producer = self._other(message, span)
-                yield producer, self._prompts.tokens_of(element, index), index == last
+        places, above = self._again.place(prompt)
+        before = self._spans.get(above.sent.snapshot.seq_num) if above is not None else None
+        answering = before if above is not None and above is prompt.before and prompt.kept == above.count else None
+        for element, place in zip(sent.added, places, strict=True):
+            if place.again:
+                answering = before if place.closes else None
+                producers = self._known[place.number]
+            else:
+                producers = self._known[place.number] = []
+                for message in element.parts:
+                    if message.role == "assistant":
+                        producers.append(self._turn(message, answering))
+                        if answering is not None and span is not None:
+                            self._need(answering, span)
+                    else:
+                        answering = None  # what follows is not the answer to the call before
+                        producers.append(self._other(message, span))
+            for index, producer in enumerate(producers):
+                is_last = index == len(producers) - 1
+                yield Part(producer, self._prompts.tokens_of(element, index), is_last, place.number)
 
     def _need(self, earlier: Span, later: Span) -> None:
         self.needed.append((earlier.span_id, later.span_id))

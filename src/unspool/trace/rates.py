@@ -21,7 +21,7 @@ from unspool.trace.names import (
 )
 from unspool.trace.spans import Span
 
-__all__ = ["PriceList", "Rates", "cost_of", "price_spans", "rates_of"]
+__all__ = ["PriceList", "Rates", "cost_of", "is_sent", "price_spans", "rates_of"]
 
 _NOT_SENT: Final = ("served", "edited")  # answers that came from a recording or from a person, and cost nothing
 
@@ -64,13 +64,18 @@ class PriceList(Protocol):
         """
 
 
+def is_sent(span: Span) -> bool:
+    """Whether a model call was sent to its provider: only then did it use tokens, and did they cost anything."""
+    return span.attributes.get(ORIGIN) not in _NOT_SENT
+
+
 def rates_of(span: Span, prices: PriceList, input_tokens: int) -> Rates | None:
     """The rates of a model call by what its span says; None if the model has no known price.
 
     The answer names the exact version of the model; a gateway may answer with a name of its own, so what was asked for
     is tried too.
     """
-    if span.attributes.get(ORIGIN) in _NOT_SENT:
+    if not is_sent(span):
         return Rates(0.0, 0.0, 0.0, 0.0)
     vendor = text_of(span, PROVIDER)
     for model in dict.fromkeys((text_of(span, MODEL), text_of(span, REQUEST_MODEL))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from msgspec import Struct
 
@@ -15,7 +16,18 @@ from unspool.trace.rollup import Group, Share, rollup
 from unspool.trace.spans import Span, SpanStatus
 from unspool.trace.tree import SpanTree
 
-__all__ = ["TraceReport", "report_on"]
+__all__ = ["TraceReport", "has_times", "report_on"]
+
+_INSTANT_NS: Final = 10**15  # 12 days after 1970: a start before it is that of a clock which begins at 0
+_LEAST_NS: Final = 1_000
+_LEAST_UNSET_NS: Final = 1_000_000
+
+
+def has_times(tree: SpanTree) -> bool:
+    """Whether its times say anything: an imported run may have none, and then its calls stand a nanosecond apart."""
+    metadata = tree.metadata
+    is_set = metadata.start_time_ns >= _INSTANT_NS
+    return metadata.total_duration >= (_LEAST_NS if is_set else _LEAST_UNSET_NS)
 
 
 class TraceReport(Struct):
@@ -48,8 +60,8 @@ class TraceReport(Struct):
 
     @property
     def has_times(self) -> bool:
-        """Whether its times say anything: imported runs may have none, and then last less than a microsecond."""
-        return self.result.critical_duration >= 1000
+        """Whether its times say anything; see `has_times`."""
+        return self.result.critical_duration >= _LEAST_NS and has_times(self.tree)
 
 
 def report_on(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from unspool.events import CtxMessage, LLMResponseData, RecordEvent, RecordEventType, ToolCall
+from unspool.trace.fitted import sent_by
 from unspool.trace.from_recording import RecordedProcess, RecordedTrace
 from unspool.trace.spans import Span, instant_ns, is_failing
 from unspool.trace.suspects import Suspect, Turn, suspects
@@ -54,7 +55,7 @@ def _given(process: RecordedProcess) -> Iterator[tuple[int, Span, Turn]]:
     begun = instant_ns(process.reader.metadata.start_time)
     seen: set[tuple[str, str]] = set()
     for snapshot in process.snapshots:
-        sent = reader.call(snapshot)
+        sent = sent_by(process, reader, snapshot)
         if sent is None:
             continue
         asked = process.calls.get(snapshot.call) if snapshot.call is not None else None

@@ -11,6 +11,7 @@ from typing import Final
 
 from unspool.cli import amounts
 from unspool.cli.activity import Activity, ActivityWatch
+from unspool.cli.limit_options import budget_of
 from unspool.context import GrowthPrediction, GrowthSnapshot, predict_growth
 from unspool.errors import CorruptRecording, StoreError
 from unspool.events import RecordEvent, RecordMetadata, RecordStatus
@@ -127,7 +128,7 @@ class AgentWatch(ActivityWatch):
         tokens, cost = self._rates(int(age * 1e9), activity) if is_running and age is not None else (None, None)
         # Small calls aside, such as for a title, have conversations of their own: the fullest is what may overflow.
         talk = max(self._asked.values(), key=lambda one: one.used, default=_Conversation())
-        window = window_of_path(talk.path) if talk.path else 0
+        window = budget_of(metadata) or (window_of_path(talk.path) if talk.path else 0)
         step = talk.points[-1].step if talk.points else 0
         growth = predict_growth(metadata.pid, talk.used, window, step, 0, talk.points)
         paused = is_running and metadata.os_pid is not None and _is_stopped(metadata.os_pid)

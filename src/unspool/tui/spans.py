@@ -12,6 +12,7 @@ from unspool.durations import format_duration
 from unspool.text import show_text
 from unspool.trace.critical import critical_path
 from unspool.trace.names import model_of
+from unspool.trace.report import has_times
 from unspool.trace.spans import Span, SpanStatus, interval_of, is_failing
 from unspool.tui.details import Shown
 from unspool.tui.pane import PaneLine
@@ -44,7 +45,7 @@ class _Row:
 
 @dataclass(frozen=True)
 class SpanTable:
-    """The spans, measured; `whole` is the duration of all in nanoseconds."""
+    """The spans, measured; `whole` is the duration of all in nanoseconds, 0 where no times are known."""
 
     rows: list[_Row]
     whole: int
@@ -56,6 +57,7 @@ def span_table(subject: Subject) -> SpanTable:
     """The spans of a run in the order of the tree, with what is on the critical path."""
     tree = subject.tree
     metadata = tree.metadata
+    is_timed = has_times(tree)
     begin, until = metadata.start_time_ns, max(metadata.end_time_ns, metadata.start_time_ns + 1)
     segments, _ = critical_path(tree.root, until)
     critical = {segment.span.span_id for segment in segments if segment.duration}
@@ -73,21 +75,22 @@ def span_table(subject: Subject) -> SpanTable:
         rows.append(
             _Row(
                 lead + _name(span),
-                _amount(span, end - start),
+                _amount(span, end - start if is_timed else None),
                 start - begin,
                 end - begin,
                 is_failing(span),
-                span.span_id in critical,
+                is_timed and span.span_id in critical,
                 place,
             )
         )
     unknown = sum(node.span.kind == "llm" and node.span.tokens_used is None for node, _ in tree.walk())
     cost = f", {amounts.cost(metadata.total_cost_usd)}" if metadata.total_cost_usd is not None else ""
     head = (
-        f"{amounts.counted(metadata.total_spans, 'span')}, {format_duration(metadata.total_duration)}, "
+        f"{amounts.counted(metadata.total_spans, 'span')}, "
+        f"{format_duration(metadata.total_duration) if is_timed else 'no times'}, "
         f"{amounts.token_sum(metadata.total_tokens, unknown)}{cost}, {amounts.counted(metadata.error_count, 'error')}"
     )
-    return SpanTable(rows, until - begin, head, more)
+    return SpanTable(rows, until - begin if is_timed else 0, head, more)
 
 
 def span_lines(table: SpanTable, width: int) -> Shown:
@@ -97,14 +100,15 @@ def span_lines(table: SpanTable, width: int) -> Shown:
     name_width = max(min(longest, width - amount_width - 20), 16)
     bar_width = max(width - name_width - amount_width - 3, 8)
     lines = [PaneLine(f"{_BOLD}{table.head}{_RESET}")]
-    axis = format_duration(table.whole)
-    offset = " " * (name_width + amount_width + 2)
-    lines.append(PaneLine(f"{_DIM}{offset}0{axis:>{bar_width - 1}}{_RESET}"))
+    if table.whole:
+        axis = format_duration(table.whole)
+        offset = " " * (name_width + amount_width + 2)
+        lines.append(PaneLine(f"{_DIM}{offset}0{axis:>{bar_width - 1}}{_RESET}"))
     for row in table.rows:
         name = clip(row.name, name_width)
         name += " " * (name_width - display_width(name))
         shown = f"{_RED}{name}{_RESET}" if row.failed else f"{_BOLD}{name}{_RESET}" if row.critical else name
-        drawn = _bar(row, table.whole, bar_width)
+        drawn = _bar(row, table.whole, bar_width) if table.whole else ""
         paint = _RED if row.failed else "" if row.critical else _DIM
         lines.append(
             PaneLine(f"{shown} {row.amount:>{amount_width}} {paint}{drawn}{_RESET if paint else ''}", row.place)
@@ -120,8 +124,12 @@ def _name(span: Span) -> str:
     return f"{mark}{show_text(model_of(span) or span.name, 60)}{pid}"
 
 
-def _amount(span: Span, lasted: int) -> str:
-    text = format_duration(lasted) + ("+" if span.status is SpanStatus.OPEN and not span.end_time_ns else "")
+def _amount(span: Span, lasted: int | None) -> str:
+    text = (
+        ""
+        if lasted is None
+        else format_duration(lasted) + ("+" if span.status is SpanStatus.OPEN and not span.end_time_ns else "")
+    )
     return f"{text:>8}" + (f" {amounts.tokens(span.tokens_used):>6}" if span.kind == "llm" else " " * 7)
 
 

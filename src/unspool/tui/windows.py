@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unspool.cli.limit_options import budget_of
 from unspool.cli.prices import context_window
 from unspool.errors import NoSnapshot
 from unspool.recording.reader import RecordReader
@@ -12,7 +13,13 @@ _LLM = "/dev/llm/"
 
 
 def window_of(reader: RecordReader, seq_num: int) -> int:
-    """Tokens that fit into the context in force at an event; 0 if the model or its window is not known."""
+    """Tokens that fit into the context in force at an event, as the run was told; else as the model is known for.
+
+    0 if neither is known.
+    """
+    budget = budget_of(reader.metadata)
+    if budget is not None:
+        return budget
     try:
         context = reader.context_at(seq_num)
     except NoSnapshot:

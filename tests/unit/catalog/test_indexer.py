@@ -68,7 +68,9 @@ def test_texts_are_read_ahead_of_the_first_search(record, catalog):
     while (thread := indexer._thread) is not None:
         thread.join(60)
     assert len(indexer.words.search("ptarmigan").texts) == 1
-    assert not indexer.is_busy
+    state = indexer.state(texts=True, patience_s=0)
+    assert (state.unread, state.unsearched) == (0, 0)
+    assert indexer._thread is None  # there was nothing left to start it for
 
 
 def test_a_recording_that_grows_all_the_time_is_shown_as_it_was_when_read(start, catalog):

@@ -153,7 +153,7 @@ def test_only_an_end_that_is_not_known_has_a_plus(invoke, store):
         for line in invoke("trace", "show", "aaaa").stdout.splitlines()
     }
     assert "5ms " in lines["cut off"]
-    assert "s+ " in lines["endless"]
+    assert "m+ " in lines["endless"]
 
 
 # --- files that are none ---------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_a_root_cause_comes_first(invoke, make):
     recorder.close(exit_code=1)
     text = text_of(invoke("blame", "last"))
     lines = text.splitlines()
-    assert lines[3].startswith("Wrong  tool parse\\x1b[2J: ValueError: \\x1b[31mno\\n, and with it test")
+    assert lines[3].startswith("Wrong  tool parse\\x1b[2J: ValueError: \\x1b[31mno, and with it test")
     assert "Root cause" in text
     assert "made fail: test" in text
     assert "\x1b" not in text

@@ -96,7 +96,7 @@ def test_an_editor_that_fails_keeps_the_text(invoke, agent_run, monkeypatch, tmp
         (["--remove-last", "99"], "the context has"),
         (["--set-response", '{"tool_calls": [{}]}'], "has no name"),
         (["--set-response", "x", "--send"], "nothing to send"),
-        (["--run", "--base-url", "http://h/v1"], "goes with --send"),
+        (["--run", "--key-env", "KEY"], "goes with --send"),
     ],
 )
 def test_what_does_not_fit_is_wrong_usage(invoke, agent_run, options, said):

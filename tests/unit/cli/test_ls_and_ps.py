@@ -101,7 +101,7 @@ def test_the_keys_of_ls_are_stable(make, as_json):
     make()
     assert list(as_json("ls")[0]) == [
         *("record_id", "pid", "parent_pid", "parent", "forked_at", "rerun_of", "role", "intent", "status", "exit_code"),
-        *("start_time", "end_time", "age_s", "command", "trace_id", "os_pid", "workers"),
+        *("start_time", "end_time", "age_s", "command", "trace_id", "os_pid", "workers", "bisect"),
         *("events", "steps", "calls", "tools", "errors", "lost", "input_tokens", "output_tokens", "cached_tokens"),
         *("tokens", "tokens_unknown", "cost_unknown", "served", "cost_usd"),
     ]

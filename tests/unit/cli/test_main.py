@@ -17,13 +17,13 @@ from unspool import __version__
 from unspool.cli.main import COMMANDS, cli
 
 SHARED = {
-    "activity", "amounts", "blame_diff", "blame_json", "blame_text", "causes", "ctx_edits", "ctx_json", "ctx_run",
-    "ctx_text", "ctx_verify", "ctx_verify_text", "ctx_view", "ctx_whatif", "deaths", "exchanges", "filters",
-    "findings", "follow", "fork_bench", "fork_options", "fork_record", "fork_run", "fork_send", "gate",
-    "growth_text", "history", "joined", "launch", "limit_ledger", "limit_options", "limits", "lineview", "listing",
-    "main", "moments", "options", "otlp_export", "overview", "prices", "removal", "rerunfolders", "restart", "runs",
-    "screens", "spending_limit", "stopping", "subjects", "supervise", "suspects", "table", "terminal", "timeline",
-    "tracelist",
+    "activity", "amounts", "bisect_search", "blame_diff", "blame_json", "blame_text", "causes", "ctx_edits",
+    "ctx_json", "ctx_run", "ctx_text", "ctx_verify", "ctx_verify_text", "ctx_view", "ctx_whatif", "deaths",
+    "exchanges", "filters", "findings", "follow", "fork_bench", "fork_options", "fork_record", "fork_run",
+    "fork_send", "gate", "growth_text", "history", "joined", "launch", "limit_ledger", "limit_options", "limits",
+    "lineview", "listing", "live_calls", "live_tools", "main", "moments", "moved", "options", "otlp_export",
+    "overview", "prices", "removal", "rerunfolders", "restart", "runs", "screens", "spending_limit", "stopping",
+    "subjects", "supervise", "suspects", "table", "terminal", "timeline", "tracelist",
 }  # fmt: skip
 
 

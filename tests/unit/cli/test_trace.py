@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from cli_events import model_call, state, tool
 
+from unspool.cli import timeline
 from unspool.cli.timeline import Least
 from unspool.trace import SpanWriter
 from unspool.trace.spans import Span
@@ -36,6 +37,15 @@ def test_a_trace_id_and_its_beginning_are_addresses(invoke, as_json, agent_run):
     trace_id = as_json("trace", "ls")[0]["trace_id"]
     whole = text_of(invoke("trace", "show", trace_id))
     assert whole == text_of(invoke("trace", "show", trace_id[:10])) == text_of(invoke("trace", "show", "1"))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "shown"),
+    [(0, 1000, "█" * 10), (398, 404, "   ▏"), (0, 163, "█▋"), (150, 199, " ▌"), (900, 1000, " " * 9 + "█"),
+     (999, 1000, " " * 9 + "▏"), (500, 500, " " * 5 + "▏"), (950, 1000, " " * 9 + "▌")],
+)  # fmt: skip
+def test_bars_are_as_long_as_what_they_stand_for(start, end, shown):
+    assert timeline._bar(start, end, 1000, 10, full=True) == shown
 
 
 def test_the_tree_with_bars(invoke, agent_run):
