@@ -244,7 +244,7 @@ def test_two_runs_are_chosen_and_compared_with_the_keyboard_alone(chromium, tmp_
         person = Person(chromium, server.base).enter(server)
         person.type("j", "x", "j", "x", "c")
         person.at(r"/compare\?")
-        assert "First difference: step 2" in person.text(".parting")
+        assert "First difference: call 2 (step 2 of 2)" in person.text(".parting")
         assert "other" in person.text(".parting")
         assert person.complaints() == []
 

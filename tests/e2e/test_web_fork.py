@@ -259,17 +259,22 @@ def test_tools_that_were_not_allowed_stop_the_fork_and_the_page_says_so(store, b
     address = f"/run/{record_id}/step/{seq}/fork"
     _, form = browser.page(address)
     fields = {**form.fields, "system": FIXED_PROMPT}
-    assert "would be refused" in browser.post(address, {**fields, "do": "dry-run"}).text
+    dry = browser.post(address, {**fields, "do": "dry-run"}).text
+    assert "would be refused" in dry
+    assert "after the model was asked, which is paid for" in dry
     started = browser.post(address, {**fields, "do": "run"})
     ended = browser.ended(started.headers["location"])
     assert ended["state"] == "failed"
     assert "The fork was stopped" in ended["sentence"]
     [fork] = ended["forks"]
     assert fork["status"] == "stopped at a divergence"
-    assert "exchange_rate would run for real" in fork["problems"][0]
-    page, _ = browser.page(started.headers["location"])
-    assert "exchange_rate" in page
-    assert "--live-tools" in page or "refused" in page
+    assert "Tick “exchange_rate” or “All tools may run”" in fork["problems"][0]
+    page, links = browser.page(started.headers["location"])
+    assert "--live-tools" not in page  # the page has boxes, and no options
+    assert "terminal" not in page
+    _, allowed = browser.page(links.links["fork-allow"])
+    assert allowed.fields["live-tool"] == "/dev/tool/exchange_rate"
+    assert allowed.fields["system"] == FIXED_PROMPT
 
 
 @contextlib.contextmanager

@@ -16,10 +16,12 @@ from starlette.routing import Route
 
 from unspool.errors import (
     AmbiguousRecordID,
+    CorruptRecording,
     InvalidID,
     NoSnapshot,
     RecordingNotFound,
     SeqNotFound,
+    StoreError,
     UnspoolError,
     UsageError,
 )
@@ -40,12 +42,38 @@ Handler: TypeAlias = Callable[[Request, "Pages"], "Page | Response"]
 Fields: TypeAlias = Sequence[tuple[str, str]]
 FormHandler: TypeAlias = Callable[[Request, "Pages", Fields], "Page | Response"]
 
+_NO_RUN: Final = (RecordingNotFound, AmbiguousRecordID, InvalidID)
 _MISSING: Final = (RecordingNotFound, SeqNotFound, NoSnapshot, InvalidID, AmbiguousRecordID, JobNotFound)
 # Where a page has a form its address goes along as the referrer, to this server only: with `no-referrer` browsers send
 # `Origin: null` when the form is posted, and such a post is refused.
 _WITH_FORM: Final = {"referrer-policy": "same-origin"}
 
 logger = logging.getLogger("unspool")
+
+
+class FormRefused(UnspoolError):
+    """A form that does not come from a page of this server, or cannot be read."""
+
+
+class ForkingOff(UnspoolError):
+    """This server only shows."""
+
+
+# The first that fits counts.
+_TITLES: Final[tuple[tuple[type[UnspoolError], str], ...]] = (
+    (RecordingNotFound, "No such run"),
+    (InvalidID, "No such run"),
+    (AmbiguousRecordID, "More than one run fits"),
+    (SeqNotFound, "No such step"),
+    (NoSnapshot, "Nothing of this kind here"),
+    (JobNotFound, "No such fork"),
+    (CorruptRecording, "The recording is damaged"),
+    (StoreError, "The store cannot be used"),
+    (FormRefused, "The form was not taken"),
+    (ForkingOff, "Forking is off"),
+    (UsageError, "This cannot be done"),
+    (UnspoolError, "This cannot be shown"),
+)
 
 
 class Pages:
@@ -91,14 +119,6 @@ def form_route(path: str, handler: FormHandler, pages: Pages) -> Route:
     return Route(path, endpoint, methods=["POST"])
 
 
-class FormRefused(UnspoolError):
-    """A form that does not come from a page of this server, or cannot be read."""
-
-
-class ForkingOff(UnspoolError):
-    """This server only shows."""
-
-
 async def _body(request: Request) -> bytes:
     pieces: list[bytes] = []
     size = 0
@@ -131,22 +151,49 @@ def answer(request: Request, pages: Pages, handler: Handler) -> Response:
             return found if isinstance(found, Response) else _shown(request, pages, found, 200)
     except UnspoolError as exc:
         status = _status(exc)
-        error = {"title": type(exc).__name__, "message": str(exc), "status": status}
+        error = {"title": _title(request, exc), "message": str(exc), "status": status, "kind": type(exc).__name__}
+        error |= _ways_back(request, pages, exc)
     except Exception as exc:  # noqa: BLE001 - a defect must not end the server, nor show its insides
         logger.warning("%s: %s: %s", show_text(request.url.path), type(exc).__name__, show_text(str(exc)))
         what = f"This is a defect of unspool: {type(exc).__name__}: {exc}"
-        status, error = 500, {"title": "Defect", "message": what, "status": 500}
+        status, error = 500, {"title": "A defect", "message": what, "status": 500, "kind": "Defect"}
+        error |= _ways_back(request, pages, exc)
     return _shown(request, pages, ("error.html", error), status)
 
 
 def _shown(request: Request, pages: Pages, page: Page, status: int) -> Response:
     template, context = page
     if request.url.path.endswith(".json"):
-        document = {"error": context} if status != 200 else _document(context)
+        document = (
+            _document(context)
+            if status == 200
+            else {"error": {"title": context["kind"], "message": context["message"], "status": status}}
+        )
         return Response(dump_json(document), status, media_type="application/json")
     with_form = FORM_TOKEN.replace("-", "_") in context
+    if status != 200:
+        context = {"page_title": context["title"], **context}
     text = html(template, links=pages.links, **{"live": "", **context})
     return HTMLResponse(text, status, headers=_WITH_FORM if with_form else None)
+
+
+def _title(request: Request, exc: UnspoolError) -> str:
+    """What a page about an error is called, in plain words."""
+    if request.url.path.endswith("/fork") and isinstance(exc, UsageError | NoSnapshot):
+        return "No fork can be made here"
+    own = getattr(exc, "title", None)
+    return own if isinstance(own, str) else next(words for kind, words in _TITLES if isinstance(exc, kind))
+
+
+def _ways_back(request: Request, pages: Pages, exc: Exception) -> dict[str, str]:
+    """Where to go from an error: to the step that it is about, and to the run; "" for what is not there."""
+    record_id, seq = request.path_params.get("record_id"), request.path_params.get("seq")
+    if not isinstance(record_id, str) or isinstance(exc, _NO_RUN):
+        return {"run_href": "", "step_href": ""}
+    run, step = pages.links.run(record_id), pages.links.step(record_id, seq) if isinstance(seq, int) else ""
+    here = request.url.path.removesuffix(".json")
+    is_step_there = here != step and not isinstance(exc, SeqNotFound | CorruptRecording)
+    return {"run_href": run if here != run else "", "step_href": step if is_step_there else ""}
 
 
 def _status(exc: UnspoolError) -> int:

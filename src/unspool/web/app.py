@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -26,6 +27,7 @@ from unspool.web.compareview import compare_runs
 from unspool.web.contexts import contexts_of, order_contexts
 from unspool.web.contextview import step_context
 from unspool.web.difftext import call_named, calls_of, diff_rows, near
+from unspool.web.forkable import only_possible, why_no_fork
 from unspool.web.forkjobs import Jobs
 from unspool.web.forkroutes import fork_routes
 from unspool.web.growthview import context_over_time
@@ -39,9 +41,12 @@ from unspool.web.runlist import Query, list_runs
 from unspool.web.shelf import LoadedRun, Shelf
 from unspool.web.snippets import as_curl, as_python
 from unspool.web.steps import StepQuery, last_answer, list_steps
+from unspool.web.textroutes import text_routes
 from unspool.web.timeline import timeline_of
 
 __all__ = ["create_app"]
+
+_ERRORS_SHOWN = 20  # of either kind on the page of a run
 
 
 def create_app(store: Store, prices: Prices, door: Door, jobs: Jobs | None = None) -> Guard:
@@ -63,6 +68,7 @@ def create_app(store: Store, prices: Prices, door: Door, jobs: Jobs | None = Non
         *page_routes("/run/{record_id}/step/{seq:int}/diff", diff_page, pages),
         *page_routes("/run/{record_id}/step/{seq:int}/context", step_context_page, pages),
         *fork_routes(pages),
+        *text_routes(pages),
         Route("/run/{record_id}/step/{seq:int}/{half:str}.raw", lambda r: answer(r, pages, raw_body)),
         *page_routes("/run/{record_id}/step/{seq:int}", step_page, pages),
         *page_routes("/run/{record_id}", run_page, pages),
@@ -134,11 +140,14 @@ def run_page(request: Request, pages: Pages) -> Page | Response:
     with Readers(pages.shelf.readers) as readers:
         steps = list_steps(run, query, pages.links, readers)
         ended = last_answer(run, pages.links, readers)
+        shown, no_fork = only_possible(run, chains[:_ERRORS_SHOWN], readers)
+        shown_handled, no_fork_handled = only_possible(run, handled[:_ERRORS_SHOWN], readers)
     page = {
         **_frame(run, "", pages),
         "summary": pages.shelf.summary(run.records) if run.records else None,
-        "chains": chains,
-        "handled": handled,
+        "chains": [*shown, *chains[_ERRORS_SHOWN:]],
+        "handled": [*shown_handled, *handled[_ERRORS_SHOWN:]],
+        "no_fork": no_fork or no_fork_handled,
         "timeline": timeline_of(run, pages.links, window=query.window, unfolded=query.unfolded),
         "steps": steps,
         "ended": ended,
@@ -178,10 +187,15 @@ def blame(request: Request, pages: Pages) -> Page | Response:
     frame = _frame(run, "blame", pages)
     if explained.value is None:
         return "working.html", {**frame, "what": "working out what each part of the run cost"}
+    page = blame_page(explained.value, pages.links, measure, kind)
+    with Readers(pages.shelf.readers) as readers:
+        chains, no_fork = only_possible(run, page.chains, readers)
+        handled, no_fork_handled = only_possible(run, page.handled, readers)
     return "blame.html", {
         **frame,
         "stale": frame["stale"] or not explained.is_current,
-        "page": blame_page(explained.value, pages.links, measure, kind),
+        "page": replace(page, chains=chains, handled=handled),
+        "no_fork": no_fork or no_fork_handled,
     }
 
 
@@ -219,7 +233,8 @@ def step_page(request: Request, pages: Pages) -> Page:
         run = pages.shelf.run(pages.shelf.root_of(record_id))
         number = request.query_params.get("message", "")
         message = int(number) if number.isascii() and number.isdigit() and len(number) < 7 else 0
-        page = load_step(run, reader, seq, pages.links, readers, message=message)
+        wanted = request.query_params.get("find", "")
+        page = load_step(run, reader, seq, pages.links, readers, message=message, wanted=wanted)
         _warm(pages, run, record_id)
         return "step.html", {**_frame(run, "step", pages), "page": page}
 
@@ -257,6 +272,14 @@ def _copyable(reader: RecordReader, exchange: Exchange, which: str) -> Response:
 class SeqNotFoundHere(NoSnapshot):
     """There is nothing of this kind at the event."""
 
+    title = "This was not recorded"
+
+
+class ChooseTwo(UsageError):
+    """A comparison of fewer runs than two."""
+
+    title = "Choose two runs"
+
 
 def _whole_snapshot(reader: RecordReader, seq: int) -> tuple[RecordEvent, ContextSnapshotData]:
     """The snapshot of the call an event belongs to."""
@@ -293,6 +316,7 @@ def diff_page(request: Request, pages: Pages) -> Page:
             "from_call": from_event.call,
             "to_call": to_event.call,
             "near": near(calls, from_event.seq_num, to_event.seq_num, usual),
+            "no_fork": why_no_fork(reader, to_event),
         }
 
 
@@ -334,6 +358,7 @@ def step_context_page(request: Request, pages: Pages) -> Page:
             "page": step_context(contexts.value, reader, event.seq_num),
             "record_id": reader.record_id,
             "seq": event.seq_num,
+            "no_fork": why_no_fork(reader, event),
         }
 
 
@@ -344,7 +369,7 @@ def compare_page(request: Request, pages: Pages) -> Page:
     if len(picked) == 2 and not any(names):
         names = picked[::-1]  # the list has the newest first, and a comparison the older one
     if not all(names):
-        raise UsageError("Choose two runs in the list, then compare: the address is /compare?a=RUN&b=RUN.")
+        raise ChooseTwo("Choose two runs in the list, then compare: the address is /compare?a=RUN&b=RUN.")
     page = request.query_params.get("page", "1")
     found = compare_runs(
         pages.shelf, names[0], names[1], pages.links,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 from unspool.cli import amounts
 from unspool.events import RecordStatus
+from unspool.text import show_text
 from unspool.trace.spans import is_failing
 from unspool.web.readers import Readers
 from unspool.web.shelf import LoadedRun, Shelf
@@ -15,6 +17,8 @@ __all__ = ["gaps_of"]
 _LARGE: Final = 4_000  # spans: below this a page simply waits
 _PATIENCE_S: Final = 30.0
 _DAMAGE_MAX: Final = 3
+_REASONS: Final = 3
+_REASON: Final = 300  # characters
 
 
 def gaps_of(run: LoadedRun, shelf: Shelf, *, is_patient: bool = False) -> tuple[list[str], bool]:
@@ -65,12 +69,38 @@ def _gaps(run: LoadedRun, damaged: dict[str, list[str]]) -> list[str]:
     unpriced = sum(bool(span.tokens_used) and span.cost_usd is None for span in run.spans)
     if unpriced:
         found.append(f"{amounts.counted(unpriced, 'model call')} of unknown price: costs leave them out.")
-    partial = 0
-    for process in run.subject.recorded.processes:
-        partial += sum(event.context is not None and event.context.partial is not None for event in process.snapshots)
-    if partial:
-        found.append(
-            f"{amounts.counted(partial, 'context')} not whole: the requests leaned on state that the provider keeps."
-        )
+    found += _partial(run)
+    found += _not_in_the_file(run)
     found += [f"Left out: {one}" for one in run.subject.skipped]
     return found + run.subject.tree.notes
+
+
+def _partial(run: LoadedRun) -> list[str]:
+    """Of which contexts a part is not recorded, by the reasons that the recordings give; the most frequent first."""
+    reasons = Counter(
+        event.context.partial
+        for process in run.subject.recorded.processes
+        for event in process.snapshots
+        if event.context is not None and event.context.partial is not None
+    )
+    said = [
+        f"{amounts.counted(count, 'context')} not whole: {show_text(reason, _REASON) or 'no reason is given'}"
+        for reason, count in reasons.most_common(_REASONS)
+    ]
+    rest = sum(reasons.values()) - sum(count for _, count in reasons.most_common(_REASONS))
+    return [*said, f"{amounts.counted(rest, 'more context')} not whole, for other reasons."] if rest else said
+
+
+def _not_in_the_file(run: LoadedRun) -> list[str]:
+    """What the files that a run was imported from do not have, in the words of `unspool show`."""
+    missing: dict[str, dict[str, None]] = {}
+    for one in run.records:
+        origin = one.extra.get("imported")
+        words = origin.get("missing") if isinstance(origin, dict) else None
+        if isinstance(origin, dict) and isinstance(words, list):
+            missing.setdefault(str(origin.get("format", "unknown")), {}).update(dict.fromkeys(map(str, words)))
+    return [
+        f"Imported ({show_text(name, 40)}). Not in the file: {show_text(', '.join(words), _REASON)}."
+        for name, words in missing.items()
+        if words
+    ]

@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 from typing import Final, get_args
 
 from unspool.cli import amounts
-from unspool.cli.blame_text import CostRow, cost_rows, share_name
+from unspool.cli.blame_text import CostRow, cost_rows, share_name, startup_remark, startup_times
+from unspool.cli.causes import one_line
+from unspool.cli.findings import sentences
 from unspool.durations import format_duration
 from unspool.text import cut, escape_controls
 from unspool.trace.errors_chain import ErrorChain, error_message
 from unspool.trace.flame import FlameMeasure, fold_stacks
 from unspool.trace.flame_svg import flame_svg
-from unspool.trace.names import model_of
-from unspool.trace.rollup import GROUPS, Group
+from unspool.trace.names import CALL, count_of, model_of
+from unspool.trace.rollup import GROUPS, Group, Share
 from unspool.trace.spans import Span
 from unspool.web.contexts import AFTER_PAGE_S
 from unspool.web.links import Links
@@ -37,13 +39,18 @@ MEASURES: Final[tuple[FlameMeasure, ...]] = get_args(FlameMeasure)
 _ROWS: Final = 12
 _CHAINS: Final = 20
 _PATH: Final = 12  # steps of the way of an error
+_BRIEF: Final = 160  # characters of an error on its line
+_STATION: Final = 48  # of a name on its way
 _LARGE: Final = 4_000  # spans: below this a page simply waits
 _PATIENCE_S: Final = 30.0
 
 
 @dataclass
 class Culprit:
-    """A span that explains something. `at` is when it began, `fork` where to try something else instead of it."""
+    """A span that explains something.
+
+    `call` is its number among its process's model calls, `at` when it began, `fork` where to try something else.
+    """
 
     kind: str
     name: str
@@ -52,6 +59,9 @@ class Culprit:
     share: float = 0.0
     at: str = ""
     fork: str = ""
+    record_id: str = ""
+    seq_num: int = 0
+    call: int | None = None
 
 
 @dataclass
@@ -65,6 +75,16 @@ class Chain:
     path: list[Culprit]
     handled_by: Culprit | None = None
     between: int = 0
+
+    @property
+    def brief(self) -> str:
+        """The message as one line, cut."""
+        return cut(one_line(self.message), _BRIEF)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether the message says more than `brief`."""
+        return self.brief != self.message.strip()
 
 
 @dataclass
@@ -81,12 +101,20 @@ class Part:
 
 @dataclass
 class BlamePage:
-    """All that explains one run."""
+    """All that explains one run.
+
+    Attributes:
+        findings: what was wrong, slow and dear, a sentence each, as `unspool blame` begins.
+        chains, handled: the first of the errors; `failures` and `dealt_with` are how many there are.
+        duration: of the critical path; "" where no times are known.
+    """
 
     run: LoadedRun
+    findings: list[tuple[str, str]]
     chains: list[Chain]
     handled: list[Chain]
-    more_chains: int
+    failures: int
+    dealt_with: int
     unfinished: list[Culprit]
     retries: list[Culprit]
     loops: list[Culprit]
@@ -144,14 +172,17 @@ def _blame_page(run: LoadedRun, links: Links, by: FlameMeasure, group: Group) ->
     report, result = run.report, run.report.result
     chains, handled = chains_of_run(run, links)
     total = result.critical_duration
-    rows = [row for row in report.shares(group) if row.critical]
+    rows = [row for row in report.shares(group) if row.critical] if run.has_times else []
+    early = startup_times(run.subject)
     carried = report.carried
     cost = result.summary.total_cost_usd
     return BlamePage(
         run=run,
+        findings=sentences(report),
         chains=chains[:_CHAINS],
         handled=handled[:_CHAINS],
-        more_chains=max(len(chains) - _CHAINS, 0),
+        failures=len(chains),
+        dealt_with=len(handled),
         unfinished=[
             culprit(run, span, links, "has not ended" if not span.end_time_ns else "was cut off")
             for span in report.unfinished[:_ROWS]
@@ -159,8 +190,9 @@ def _blame_page(run: LoadedRun, links: Links, by: FlameMeasure, group: Group) ->
         retries=[
             culprit(
                 run, one.attempts[0], links,
-                f"{amounts.counted(len(one.failures), 'failure')} ({one.reason}), "
-                f"then {'ok' if one.succeeded else 'given up'}; {format_duration(one.lost)} lost",
+                f"{amounts.counted(len(one.failures), 'failure')} ({cut(one_line(one.reason), _BRIEF)}), "
+                f"then {'ok' if one.succeeded else 'given up'}"
+                + (f"; {format_duration(one.lost)} lost" if run.has_times else ""),
             )
             for one in report.retries[:_ROWS]
         ],
@@ -169,11 +201,11 @@ def _blame_page(run: LoadedRun, links: Links, by: FlameMeasure, group: Group) ->
                 run, one.spans[0], links,
                 f"×{one.rounds} with the same arguments"
                 + (", the same result each time" if one.same_results else "")
-                + f"; {format_duration(one.wasted)} from the first round to the last",
+                + (f"; {format_duration(one.wasted)} from the first round to the last" if run.has_times else ""),
             )
             for one in report.loops[:_ROWS]
         ],
-        duration=format_duration(total),
+        duration=format_duration(total) if run.has_times else "",
         time=[
             Part(
                 share=100 * row.critical / total if total else 0.0,
@@ -181,13 +213,15 @@ def _blame_page(run: LoadedRun, links: Links, by: FlameMeasure, group: Group) ->
                 kind=row.kind,
                 name=share_name(row),
                 calls=str(row.calls or ""),
-                detail=f"longest {format_duration(row.longest)}" if row.calls > 1 else "",
+                detail=startup_remark(row, early)
+                or (f"longest {format_duration(row.longest)}" if row.calls > 1 else ""),
             )
             for row in rows[:_ROWS]
         ],
         hot=[
-            culprit(run, one.span, links, f"{format_duration(one.self_time)} itself", one.percentage)
+            culprit(run, one.span, links, _itself(one.self_time, one.span, early), one.percentage)
             for one in result.duration_hotspots
+            if run.has_times
         ],
         tokens=[
             culprit(run, one.span, links, f"{one.span.tokens_used or 0:,} tokens", one.percentage)
@@ -206,6 +240,12 @@ def _blame_page(run: LoadedRun, links: Links, by: FlameMeasure, group: Group) ->
     )  # fmt: skip
 
 
+def _itself(self_time: int, span: Span, early: dict[int, int]) -> str:
+    """`1.09s itself, 991ms of it start-up`."""
+    remark = startup_remark(Share(span.kind, span.name, span.pid), early)
+    return f"{format_duration(self_time)} itself" + (f", {remark}" if remark else "")
+
+
 def chains_of_run(run: LoadedRun, links: Links) -> tuple[list[Chain], list[Chain]]:
     """Errors that ended in failure, and those that somebody dealt with."""
     result = run.report.result
@@ -221,19 +261,28 @@ def _chain(run: LoadedRun, chain: ErrorChain, links: Links) -> Chain:
     left_out = max(len(path) - _PATH, 0)
     return Chain(
         message=cut(error_message(cause) or str(cause.status), 2_000),
-        path=[culprit(run, span, links) for span in [*path[: _PATH - 1], *path[max(_PATH - 1, len(path) - 1) :]]],
+        path=[_station(run, span, links) for span in [*path[: _PATH - 1], *path[max(_PATH - 1, len(path) - 1) :]]],
         between=left_out,
-        handled_by=culprit(run, chain.handled_by, links) if chain.handled_by is not None else None,
+        handled_by=_station(run, chain.handled_by, links) if chain.handled_by is not None else None,
     )
+
+
+def _station(run: LoadedRun, span: Span, links: Links) -> Culprit:
+    """A step on the way of an error, whose name leaves room for others on its line."""
+    found = culprit(run, span, links)
+    found.name = cut(found.name, _STATION)
+    return found
 
 
 def culprit(run: LoadedRun, span: Span, links: Links, detail: str = "", share: float = 0.0) -> Culprit:
     """A span as a link."""
     record, seq = run.record_of(span), run.seq_of(span)
     href = links.step(record, seq) if record and seq else ""
-    at = format_duration(max(span.start_time_ns - run.start_ns, 0))
+    at = f"+{format_duration(max(span.start_time_ns - run.start_ns, 0))}" if run.has_times else ""
     fork = links.fork(record, seq) if record and seq and span.kind in ("llm", "tool") else ""
-    return Culprit(span.kind, cut(model_of(span) or span.name or "?", 160), href, detail, share, f"+{at}", fork)
+    name = cut(model_of(span) or span.name or "?", 160)
+    call = count_of(span, CALL) if span.kind == "llm" else None
+    return Culprit(span.kind, name, href, detail, share, at, fork, record, seq, call)
 
 
 def _paid(rows: Sequence[CostRow], total: float) -> list[Part]:
@@ -255,7 +304,7 @@ def _paid(rows: Sequence[CostRow], total: float) -> list[Part]:
 
 def flame_of(run: LoadedRun, by: FlameMeasure) -> str:
     """The flame graph as SVG; "" if nothing is known of this measure."""
-    if by == "carried" and run.subject.carried is None:
+    if (by == "carried" and run.subject.carried is None) or (by == "time" and not run.has_times):
         return ""
     stacks = fold_stacks(run.subject.tree, by, run.subject.carried)
     return flame_svg(stacks, by, escape_controls(run.subject.tree.root.span.name)) if stacks else ""

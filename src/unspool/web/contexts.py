@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from unspool.cli.ctx_view import Costs, main_call
+from unspool.cli.limit_options import budget_of
 from unspool.context.breaks import CacheBreak, find_breaks
 from unspool.context.calls import Call, Run
 from unspool.context.lives import Lives, live
@@ -34,6 +35,7 @@ class Contexts:
     """What was read of a recording's contexts.
 
     Attributes:
+        budget: tokens that `unspool run --budget` gave.
         pages: finished pages by what they show, the one used last at the end.
     """
 
@@ -43,6 +45,7 @@ class Contexts:
     breaks: list[CacheBreak]
     costs: Costs
     is_running: bool
+    budget: int | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
     memory: Memory = field(default_factory=Memory)
     pages: OrderedDict[tuple[str, int], Any] = field(default_factory=OrderedDict)
@@ -112,7 +115,8 @@ def _order(shelf: Shelf, record_id: str) -> tuple[tuple[str, str], object, Calla
         with gc_paused(), shelf.readers.lend(record_id) as reader:
             run, costs = read_run(reader), Costs(reader, shelf.prices)
             is_running = reader.metadata.status is RecordStatus.RECORDING
-            found = Contexts(record_id, reader.metadata.pid, run, find_breaks(run, costs), costs, is_running)
+            budget = budget_of(reader.metadata)
+            found = Contexts(record_id, reader.metadata.pid, run, find_breaks(run, costs), costs, is_running, budget)
         if len(run.calls) and _events_of(shelf, record_id) > _LARGE:
             order_lives(shelf, found)
         return found

@@ -47,6 +47,7 @@ class BlockRow:
 class StepContext:
     """The context of one call: what it is made of and how warm each part is.
 
+    `budget` is what fits: what the run was given (`has_budget`), else the model's window; 0 is unknown.
     `states` are name, tokens and share of each temperature, `categories` the same of what the blocks are; `before` and
     `after` are the events of the calls around it in its conversation, 0 for none.
     """
@@ -55,6 +56,7 @@ class StepContext:
     model: str
     tokens: int
     budget: int
+    has_budget: bool
     counted: bool
     states: list[tuple[str, int, float]]
     categories: list[tuple[str, int, float]]
@@ -80,7 +82,7 @@ def step_context(contexts: Contexts, reader: RecordReader, seq_num: int) -> Step
 def _step_context(contexts: Contexts, reader: RecordReader, call: Call) -> StepContext:
     found = contexts.lives(reader, call)
     lives = {id(life.block): life for life in found.lives}
-    composition, window = compose(call), window_of(call) or 0
+    composition, window = compose(call), contexts.budget or window_of(call) or 0
     breaks = [one for one in contexts.breaks if one.call.conversation == call.conversation]
     whole = max(composition.total, 1)
     around = contexts.run.conversations[call.conversation]
@@ -114,6 +116,7 @@ def _step_context(contexts: Contexts, reader: RecordReader, call: Call) -> StepC
         model=call.model,
         tokens=composition.total,
         budget=window,
+        has_budget=contexts.budget is not None,
         counted=call.is_counted,
         states=[(name, tokens, 100 * tokens / whole) for name, tokens in states.items()],
         categories=[
@@ -123,7 +126,7 @@ def _step_context(contexts: Contexts, reader: RecordReader, call: Call) -> StepC
         ],
         blocks=rows[:_BLOCKS_MAX],
         hidden=max(len(rows) - _BLOCKS_MAX, 0),
-        strip=strip_svg(rows, composition.total, window, composition.unseen),
+        strip=strip_svg(rows, composition.total, window, composition.unseen, fits=_fits(contexts)),
         advice=[(one.text, _saved(one)) for one in advise(found, breaks, contexts.run, contexts.costs)],
         before=calls[around[place - 1]].seq_num if place else 0,
         after=calls[around[place + 1]].seq_num if place + 1 < len(around) else 0,
@@ -146,11 +149,16 @@ def _saved(advice: Advice) -> str:
     return text if advice.usd is None else f"{text}, {amounts.cost(advice.usd)}"
 
 
-def strip_svg(rows: Sequence[BlockRow], total: int, budget: int, unseen: int = 0) -> str:
+def _fits(contexts: Contexts) -> str:
+    return "window" if contexts.budget is None else "budget"
+
+
+def strip_svg(rows: Sequence[BlockRow], total: int, budget: int, unseen: int = 0, *, fits: str = "window") -> str:
     """The blocks side by side in the order of the prompt, as wide as their tokens, coloured by temperature.
 
     Args:
         unseen: tokens of the provider's own, which come first.
+        fits: what `budget` is: the model's window, or the budget that the run was given.
     """
     scale = WIDTH / max(total, 1)
     parts: list[str] = []
@@ -175,7 +183,7 @@ def strip_svg(rows: Sequence[BlockRow], total: int, budget: int, unseen: int = 0
             f'x="{x:.2f}" y="2" width="{max(width - 0.6, 0.4):.2f}" height="{_STRIP - 6}" rx="1.5"/>{label}</a>'
         )
         x += width
-    full = f", {100 * total / budget:.0f} % of the window of {budget:,}" if budget else ""
+    full = f", {100 * total / budget:.0f} % of the {fits} of {budget:,}" if budget else ""
     return (
         f'<svg class="strip" viewBox="0 0 {WIDTH} {_STRIP}" width="100%" role="group" '
         f'aria-label="Context of {total:,} tokens{full}">{"".join(parts)}</svg>'

@@ -21,11 +21,16 @@ _EQUAL: Final = 240  # characters of an unchanged stretch inside an edit that ar
 
 @dataclass
 class DiffRow:
-    """A row. `op` is keep, add, remove, edit, move, prompt, tools, param or break; words are (op, text)."""
+    """A row. `op` is keep, add, remove, edit, move, prompt, tools, param or break; words are (op, text).
+
+    `before` and `after` name the whole texts on either side, as their addresses do, where not all of them is shown.
+    """
 
     op: str
     label: str
     words: list[tuple[str, str]] = field(default_factory=list)
+    before: str = ""
+    after: str = ""
 
 
 @dataclass
@@ -96,7 +101,7 @@ def diff_rows(diff: ContextDiff) -> list[DiffRow]:
     if tools.reordered:
         rows.append(DiffRow("tools", "tools in another order"))
     if diff.system_prompt.changed:
-        rows.append(DiffRow("prompt", "system prompt", _words(diff.prompt_words)))
+        rows.append(_edited(DiffRow("prompt", "system prompt"), diff.prompt_words, "system", "system"))
     edited = {(one.from_index, one.to_index): one for one in diff.messages.edited}
     added, removed = iter(diff.messages.added), iter(diff.messages.removed)
     moved = {one.to_index: one for one in diff.messages.moved}
@@ -106,28 +111,48 @@ def diff_rows(diff: ContextDiff) -> list[DiffRow]:
             last = (step.to_index or 0) + step.count
             rows.append(DiffRow("keep", f"{step.count} unchanged, to #{last}"))
         elif step.op == "add":
-            rows.append(
-                DiffRow("add", f"#{(step.to_index or 0) + 1} added", [("added", _cut(next(added, ""), cutter))])
-            )
+            text, is_cut = _cut(next(added, ""), cutter)
+            row = DiffRow("add", f"#{(step.to_index or 0) + 1} added", [("added", text)])
+            row.after = _name(step.to_index) if is_cut else ""
+            rows.append(row)
         elif step.op == "remove":
-            label = f"#{(step.from_index or 0) + 1} removed"
-            rows.append(DiffRow("remove", label, [("removed", _cut(next(removed, ""), cutter))]))
+            text, is_cut = _cut(next(removed, ""), cutter)
+            row = DiffRow("remove", f"#{(step.from_index or 0) + 1} removed", [("removed", text)])
+            row.before = _name(step.from_index) if is_cut else ""
+            rows.append(row)
         elif step.op == "edit" and step.from_index is not None and step.to_index is not None:
             one = edited.get((step.from_index, step.to_index))
             label = f"#{step.to_index + 1} edited"
             if one is not None:
                 label += f" ({one.role}: {', '.join(one.fields)})"
-            rows.append(DiffRow("edit", label, _words(one.words) if one is not None else []))
+            changes = one.words if one is not None else []
+            rows.append(_edited(DiffRow("edit", label), changes, _name(step.from_index), _name(step.to_index)))
         elif step.op == "move_in" and step.to_index is not None:
             found = moved.get(step.to_index)
             label = f"#{step.to_index + 1} moved from #{(step.from_index or 0) + 1}"
-            rows.append(DiffRow("move", label, [("equal", _cut(found.text, cutter))] if found is not None else []))
+            text, is_cut = _cut(found.text if found is not None else "", cutter)
+            row = DiffRow("move", label, [("equal", text)] if found is not None else [])
+            row.after = _name(step.to_index) if is_cut else ""
+            rows.append(row)
     return rows
 
 
-def _cut(text: str, cutter: Cutter) -> str:
+def _name(index: int | None) -> str:
+    """What the whole text of a message is called in its address."""
+    return f"message-{(index or 0) + 1}"
+
+
+def _cut(text: str, cutter: Cutter) -> tuple[str, bool]:
     shown, left_out = cutter.cut(text)
-    return shown + (f"\n… {left_out:,} more characters" if left_out else "")
+    return shown + (f"\n… {left_out:,} more characters" if left_out else ""), left_out > 0
+
+
+def _edited(row: DiffRow, changes: list[WordChange], before: str, after: str) -> DiffRow:
+    """The row with its words; with the names of the whole texts, if not all of them is among the words."""
+    row.words = _words(changes)
+    if any(len(one.text) > (2 * _EQUAL + 40 if one.op == "equal" else _TEXT) for one in changes):
+        row.before, row.after = before, after
+    return row
 
 
 def _words(changes: list[WordChange]) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """A form's edits as the document that `unspool fork --edit-file` takes, so that page and command do the same.
 
 A browser does not give a text back as it got it: line ends become CRLF, and characters that act on a page were written
-out. So a line that comes back as it was shown is the line of the recording, byte for byte; others are as typed.
+out. So a line that comes back as it was shown is the line of the recording, byte for byte and with its own end; others
+are as typed, with the end of the line in whose place they are.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from unspool.replay.restore import SnapshotRestorer
 from unspool.serving.edits import Draft, Line
 from unspool.text import dump_json, escape_controls
 from unspool.web.forkform import ForkForm
+from unspool.web.forkjobs import OptionFile
+from unspool.web.linematch import matching_lines
 
 __all__ = ["LONGEST", "Desk", "Work", "answer_text", "open_desk", "param_text", "shown", "typed", "work_out"]
 
 LONGEST: Final = 1_000_000  # characters of a text that is edited on a page
 _PARAM_LONGEST: Final = 4_000  # and of a parameter's value
 _BREAK: Final = re.compile(r"\r\n|\n|\r")
+_BREAKS: Final = ("\n", "\r\n", "\r")
 
 
 class Desk(Struct):
@@ -58,11 +62,11 @@ def open_desk(reader: RecordReader, seq_num: int, *, keep_state: bool = False) -
 
 
 class Work(Struct):
-    """What a form makes of a call: the plan, and the options and files that make the command do the same."""
+    """What a form makes of a call: the plan, and the options that make the command do the same."""
 
     plan: ForkPlan
     options: list[str]
-    files: dict[str, str]
+    files: list[OptionFile]
 
 
 def work_out(reader: RecordReader, desk: Desk, form: ForkForm) -> Work:
@@ -72,7 +76,7 @@ def work_out(reader: RecordReader, desk: Desk, form: ForkForm) -> Work:
         UsageError: an edit does not fit.
     """
     options: list[str] = []
-    files: dict[str, str] = {}
+    files: list[OptionFile] = []
     params = _changed_params(desk, form)
     given = ForkOptions(params=parse_params(params), keep_state=form.keep_state)
     options += [f"--set={one}" for one in params]
@@ -83,14 +87,12 @@ def work_out(reader: RecordReader, desk: Desk, form: ForkForm) -> Work:
         options.append(f"--model={form.model}")
     if form.response is not None:
         given.response = _BREAK.sub("\n", form.response)
-        files["response.txt"] = given.response
-        options.append("--set-response=@{folder}/response.txt")
+        files.append(OptionFile("--set-response=@", "response.txt", given.response))
     document = _document(desk, form)
     draft = draft_of(desk.point, desk.kept, given)
     if document is not None:
         read_document(document, draft)
-        files["edits.txt"] = document
-        options.append("--edit-file={folder}/edits.txt")
+        files.append(OptionFile("--edit-file=", "edits.txt", document))
     context = SnapshotRestorer(reader).restore_context(desk.point.seq_num)
     return Work(plan_fork(desk.point, draft, given, context), options, files)
 
@@ -135,14 +137,39 @@ def typed(old: str, posted: str) -> str:
     new = _BREAK.sub("\n", posted)
     if new == shown(old):
         return old
-    ends: list[str] = _BREAK.findall(old)
-    end = max(set(ends), key=ends.count) if ends else "\n"
     pieces: list[str] = re.split(r"(\r\n|\n|\r)", old)
-    known: dict[str, tuple[str, str]] = {}
-    for line, its_end in zip(pieces[::2], [*pieces[1::2], end], strict=True):
-        known.setdefault(shown(line), (line, its_end))
-    lines = [known.get(line, (line, end)) for line in new.split("\n")]
-    return "".join(line + its_end for line, its_end in lines[:-1]) + lines[-1][0]
+    texts, ends = pieces[::2], [*pieces[1::2], ""]
+    views, lines = [shown(text) for text in texts], new.split("\n")
+    usual = max(_BREAKS, key=ends.count)
+    known = dict(zip(reversed(views), reversed(texts), strict=True))  # lines that were moved; the first of such
+    made: list[tuple[str, str, bool]] = []
+    start = new_start = 0
+    for at, new_at in [*matching_lines(views, lines), (len(views), len(lines))]:
+        fresh = [known.get(line, line) for line in lines[new_start:new_at]]
+        for text, end in zip(fresh, _ends(ends[start:at], len(fresh), usual), strict=True):
+            made.append((text, end or usual, False))
+        if at < len(texts):
+            made.append((texts[at], ends[at] or usual, bool(ends[at])))
+        start, new_start = at + 1, new_at + 1
+    return _joined(made)
+
+
+def _joined(lines: list[tuple[str, str, bool]]) -> str:
+    """Lines with their ends, and whether these are recorded. CR and LF of two ends must not become one."""
+    made: list[str] = []
+    for number, (text, end, is_kept) in enumerate(lines):
+        is_first = not is_kept and end == "\r" and [one[:2] for one in lines[number + 1 : number + 2]] == [("", "\n")]
+        is_second = (text, end) == ("", "\n") and made[-1:] == ["\r"]
+        made += (text, "\r\n" if is_first or is_second else end)
+    return "".join(made[:-1])
+
+
+def _ends(old: list[str], count: int, usual: str) -> list[str]:
+    """The ends of `count` lines in the place of others: the last one's stays what it was, as do those of the first."""
+    if not count or not old:
+        return [usual] * count
+    kept = old[: min(len(old), count) - 1]
+    return [*kept, *([usual] * (count - len(kept) - 1)), old[-1]]
 
 
 def answer_text(answer: LLMResponse | None) -> str:

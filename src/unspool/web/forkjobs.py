@@ -25,7 +25,7 @@ from unspool.events import RecordMetadata
 from unspool.recording.manager import RecordManager
 from unspool.store import Store
 
-__all__ = ["Job", "JobNotFound", "Jobs", "Order"]
+__all__ = ["Job", "JobNotFound", "Jobs", "OptionFile", "Order"]
 
 _AT_ONCE: Final = 4
 _KEPT: Final = 100  # jobs that have ended and are remembered
@@ -43,6 +43,19 @@ class JobNotFound(UnspoolError):
     """No fork of this name was started by this server."""
 
 
+class OptionFile(Struct):
+    """A text that an option takes from a file.
+
+    Attributes:
+        option: what the file's path is put behind, such as `--set-response=@`.
+        name: of the file.
+    """
+
+    option: str
+    name: str
+    text: str
+
+
 class Order(Struct):
     """What a fork is started with.
 
@@ -51,8 +64,8 @@ class Order(Struct):
         record_id: the recording the point is in.
         seq_num: the point.
         root: the recording of the run that it is part of, whose program is run.
-        options: of `unspool fork`; `{folder}` in them is where the files are.
-        files: what they hold, by name.
+        options: of `unspool fork`, but for those that take a file.
+        files: those, with what the files hold.
         fields: of the form, to be filled in again.
     """
 
@@ -61,7 +74,7 @@ class Order(Struct):
     seq_num: int
     root: str
     options: list[str]
-    files: dict[str, str]
+    files: list[OptionFile]
     fields: list[tuple[str, str]] = []
 
 
@@ -81,7 +94,6 @@ class Job:
         self.code: int | None = None
         self.asked_to_stop = False
         self._store = store
-        self._folder = Path(tempfile.mkdtemp(prefix="unspool-fork-"))
         self._first_pid = _last_pid(store) + 1
         self._records: list[str] = []
         self._foreign: set[str] = set()
@@ -99,22 +111,38 @@ class Job:
         Raises:
             StoreError: there is no room for its files, or no process to be had.
         """
-        order = self.order
         try:
-            for name, text in order.files.items():
-                (self._folder / name).write_bytes(text.encode("utf-8", "surrogatepass"))
-            options = [one.replace("{folder}", str(self._folder)) for one in order.options]
-            self.argv = [
-                *(sys.executable, "-m", "unspool", "fork", f"{order.record_id}@{order.seq_num}", *options),
-                *("--run" if order.mode == "run" else "--send", "--json", "--store", str(self._store.path)),
-            ]
-            self._process = subprocess.Popen(
-                self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                start_new_session=True, env={name: value for name, value in os.environ.items() if name != _SECRET},
-            )  # fmt: skip
+            self._folder = Path(tempfile.mkdtemp(prefix="unspool-fork-"))
+            with contextlib.ExitStack() as undo:  # whatever goes wrong
+                undo.callback(shutil.rmtree, self._folder, ignore_errors=True)
+                self._begin()
+                undo.enter_context(self._process)
+                undo.callback(self._process.wait)
+                undo.callback(self._signal, signal.SIGKILL)
+                self._watch()
+                undo.pop_all()
         except OSError as exc:
-            shutil.rmtree(self._folder, ignore_errors=True)
             raise StoreError(f"the fork cannot be started: {exc.strerror or exc}") from exc
+        except RuntimeError as exc:  # no more threads
+            raise StoreError(f"the fork cannot be started: {exc}") from exc
+
+    def _begin(self) -> None:
+        order = self.order
+        options = list(order.options)
+        for one in order.files:
+            file = self._folder / one.name
+            file.write_bytes(one.text.encode("utf-8", "surrogatepass"))
+            options.append(f"{one.option}{file}")
+        self.argv = [
+            *(sys.executable, "-m", "unspool", "fork", f"{order.record_id}@{order.seq_num}", *options),
+            *("--run" if order.mode == "run" else "--send", "--json", "--store", str(self._store.path)),
+        ]
+        self._process = subprocess.Popen(
+            self.argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True, env={name: value for name, value in os.environ.items() if name != _SECRET},
+        )  # fmt: skip
+
+    def _watch(self) -> None:
         assert self._process.stdout is not None, "asked for with PIPE"
         assert self._process.stderr is not None, "asked for with PIPE"
         readers = [

@@ -72,7 +72,8 @@ class ForkPage:
     """The form.
 
     `rows` are the messages from `shown_from` on, and earlier ones that something was done with; `earlier` is how many
-    are not among them. `first_added` are new messages before the first one.
+    are not among them. `first_added` are new messages before the first one. `max_calls` to `key_env` are as typed.
+    `faults` says by a field's name what is wrong with it.
     """
 
     record_id: str
@@ -101,10 +102,11 @@ class ForkPage:
     all_tools: bool
     max_calls: str
     max_cost: str
-    samples: int
+    samples: str
     base_url: str
     key_env: str
     may_choose_server: bool
+    faults: dict[str, str]
 
 
 @dataclass
@@ -159,17 +161,18 @@ def fork_page(desk: Desk, form: ForkForm, run: LoadedRun, *, may_choose_server: 
         params=_params(desk, form),
         more_params=form.more_params,
         response=response if len(response) <= _PROMPT_SHOWN or form.response_text is not None else None,
-        response_given=form.response is not None,
+        response_given=form.answer_given,
         has_state=bool(desk.kept.states),
         keep_state=form.keep_state,
         tools=[(name, path, path in form.live_tools) for name, path in recorded_tools(run)],
         all_tools=form.all_tools,
-        max_calls="" if form.max_calls is None else str(form.max_calls),
-        max_cost="" if form.max_cost is None else f"{form.max_cost:g}",
-        samples=form.samples,
-        base_url=form.base_url or "",
-        key_env=form.key_env or "",
+        max_calls=form.written.get("max-calls", ""),
+        max_cost=form.written.get("max-cost", ""),
+        samples=form.written.get("samples", "1"),
+        base_url=form.written.get("base-url", ""),
+        key_env=form.written.get("key-env", ""),
         may_choose_server=may_choose_server,
+        faults=form.faults,
     )
 
 

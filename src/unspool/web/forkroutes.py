@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from starlette.requests import Request
@@ -15,10 +15,11 @@ from unspool.web.answering import Fields, ForkingOff, Page, Pages, answer, form_
 from unspool.web.forkdraft import LONGEST, answer_text, open_desk, shown, work_out
 from unspool.web.forkform import Added, ForkForm, read_form
 from unspool.web.forkjobs import Jobs, Order
+from unspool.web.forkneeds import recorded_tools
 from unspool.web.forkpage import PlanView, fork_page, plan_view, refusal_of
 from unspool.web.jobpage import job_page, jobs_page
 from unspool.web.live import stream
-from unspool.web.shelf import Signature
+from unspool.web.shelf import LoadedRun, Signature
 
 __all__ = ["fork_routes"]
 
@@ -62,13 +63,22 @@ def form_page(request: Request, pages: Pages) -> Page | Response:
             return RedirectResponse(pages.links.fork(reader.record_id, number) + mark, 303)
         again = request.query_params.get("again", "")
         if again:
-            return _form(reader, seq, read_form(jobs.get(again).order.fields), pages)
+            form = read_form(jobs.get(again).order.fields)
+            _allow(form, request.query_params.getlist("allow"), pages.shelf.run(pages.shelf.root_of(reader.record_id)))
+            return _form(reader, seq, form, pages)
         opened = request.query_params.get("open", "")
         form = ForkForm(
             keep_state=request.query_params.get("keep-state", "") == "1",
             opened=int(opened) if opened.isascii() and opened.isdigit() and len(opened) < 8 else None,
         )
         return _form(reader, seq, form, pages)
+
+
+def _allow(form: ForkForm, tools: Sequence[str], run: LoadedRun) -> None:
+    """Tick tools, by their paths, that a fork was stopped at; one that the run never called has no box of its own."""
+    known = {path for _, path in recorded_tools(run)}
+    form.live_tools += [path for path in tools if path in known and path not in form.live_tools]
+    form.all_tools = form.all_tools or any(path not in known for path in tools)
 
 
 def _call_with_result(reader: RecordReader, seq: int) -> tuple[int, int] | None:
@@ -97,10 +107,10 @@ def form_posted(request: Request, pages: Pages, fields: Fields) -> Page | Respon
     jobs = _jobs(pages)
     record_id, seq = request.path_params["record_id"], request.path_params["seq"]
     what, _, number = next((value for name, value in reversed(fields) if name == "do"), "").partition(":")
-    form, error = _read(fields)
+    form = read_form(fields)
     with pages.shelf.reader(record_id) as reader:
-        if error or what not in ("dry-run", "run", "send"):
-            return _form(reader, seq, _changed(form, what, number), pages, error=error)
+        if form.faults or what not in ("dry-run", "run", "send"):
+            return _form(reader, seq, _changed(form, what, number), pages, error=form.problem)
         try:
             if not jobs.may_choose_server and (form.base_url or form.key_env):
                 raise UsageError("another server or key cannot be named here: this server is open to other machines")
@@ -128,20 +138,6 @@ def form_posted(request: Request, pages: Pages, fields: Fields) -> Page | Respon
         except UnspoolError as exc:
             return _form(reader, seq, form, pages, error=str(exc))
     return RedirectResponse(f"/fork/{job.name}", 303)
-
-
-def _read(fields: Fields) -> tuple[ForkForm, str]:
-    """The form and what is wrong with it; what can be read of it is kept, so that nothing typed is lost."""
-    try:
-        return read_form(fields), ""
-    except UsageError as exc:
-        kept = [
-            (name, value) for name, value in fields if name.startswith(("text-", "new-", "param.")) or name in _SAFE
-        ]
-        return read_form(kept), str(exc)
-
-
-_SAFE: Final = ("system", "model", "more-params", "response", "keep-state", "live-tool", "all-tools")
 
 
 def _changed(form: ForkForm, what: str, number: str) -> ForkForm:

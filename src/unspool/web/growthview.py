@@ -24,6 +24,7 @@ __all__ = ["Break", "ContextOverTime", "area_svg", "context_over_time"]
 
 _AREA: Final = 240  # pixels of height
 _AXIS_LEFT: Final = 60
+_LETTERS: Final = 13  # pixels that a line of text is high
 _POINTS_MAX: Final = 400
 _LAYERS: Final = (OWN, *CATEGORIES)
 _LEAST_TURNS: Final = 3  # before which there is no forecast to draw
@@ -72,7 +73,11 @@ class Point:
 
 @dataclass
 class ContextOverTime:
-    """How the context of one conversation grew. `now` is what the last one is made of."""
+    """How the context of one conversation grew. `now` is what the last one is made of.
+
+    `budget` is what fits: what the run was given (`has_budget`), else the model's window; 0 is unknown. `unanswered`
+    counts calls that brought no answer, which are not among the `points`.
+    """
 
     conversation: int
     conversations: list[tuple[int, str]]
@@ -85,6 +90,8 @@ class ContextOverTime:
     compactions: list[str]
     now: list[tuple[str, int, float]]
     uncounted: int = 0
+    has_budget: bool = False
+    unanswered: int = 0
 
 
 def context_over_time(contexts: Contexts, links: Links, conversation: int | None = None) -> ContextOverTime | None:
@@ -107,7 +114,7 @@ def context_over_time(contexts: Contexts, links: Links, conversation: int | None
 def _over_time(contexts: Contexts, links: Links, conversation: int) -> ContextOverTime | None:
     run = contexts.run
     last_call = run.calls[run.conversations[conversation][-1]]
-    budget = window_of(last_call) or 0
+    budget = contexts.budget or window_of(last_call) or 0
     found = trajectory(run, last_call, contexts.pid, budget, is_running=contexts.is_running)
     if not found.turns:
         return None
@@ -126,9 +133,12 @@ def _over_time(contexts: Contexts, links: Links, conversation: int) -> ContextOv
             if one
         ],
         points=len(found.turns),
-        area=area_svg(points, len(found.turns), budget, _forecast_of(found.turns), href_of),
+        area=area_svg(
+            points, len(found.turns), budget, _forecast_of(found.turns), href_of, is_given=contexts.budget is not None
+        ),
         growth=found.prediction,
         budget=budget,
+        has_budget=contexts.budget is not None,
         model=last_call.model,
         breaks=[_break(one, links, contexts.record_id) for one in sorted(breaks, key=lambda one: -one.repaid)],
         compactions=[turn.call.name for turn in found.compactions],
@@ -138,6 +148,7 @@ def _over_time(contexts: Contexts, links: Links, conversation: int) -> ContextOv
             if part
         ],
         uncounted=sum(not turn.is_counted for turn in found.turns),
+        unanswered=len(run.conversations[conversation]) - len(found.turns),
     )
 
 
@@ -191,9 +202,20 @@ def _forecast_of(turns: Sequence[Turn]) -> list[Ahead]:
 
 
 def area_svg(
-    shown: Sequence[Point], count: int, budget: int, forecast: Sequence[Ahead], href: Callable[[Call], str]
+    shown: Sequence[Point],
+    count: int,
+    budget: int,
+    forecast: Sequence[Ahead],
+    href: Callable[[Call], str],
+    *,
+    is_given: bool = False,
 ) -> str:
-    """Tokens by category over `count` calls, the budget as a line, the forecast as a band behind the last call."""
+    """Tokens by category over `count` calls, the budget as a line, the forecast as a band behind the last call.
+
+    Args:
+        budget: tokens that fit; 0 is unknown.
+        is_given: the budget is that of the run, and not the model's window.
+    """
     steps = max(count - 1, 1)
     ahead = forecast[-1][0] if forecast else 0
     most = max(point.tokens for point in shown)
@@ -225,7 +247,12 @@ def area_svg(
     if budget and budget <= top:
         parts.append(
             f'<line class="budget" x1="{_AXIS_LEFT}" x2="{WIDTH}" y1="{y_of(budget):.1f}" y2="{y_of(budget):.1f}"/>'
-            f'<text class="axis" x="{WIDTH - 8}" y="{y_of(budget) - 4:.1f}" text-anchor="end">window '
+            f'<text class="axis" x="{WIDTH - 8}" y="{_beside(y_of(budget)):.1f}" text-anchor="end">'
+            f"{'budget' if is_given else 'window'} {amounts.tokens(budget)}</text>"
+        )
+    elif is_given:  # drawn to scale it would leave nothing to see of the contexts
+        parts.append(
+            f'<text class="axis" x="{WIDTH - 8}" y="{_LETTERS}" text-anchor="end">↑ budget '
             f"{amounts.tokens(budget)}</text>"
         )
     if ahead:
@@ -250,6 +277,11 @@ def area_svg(
         f'<svg class="growth" viewBox="0 0 {WIDTH} {_AREA}" width="100%" role="group" '
         f'aria-label="Context over {count} calls, at most {most:,} tokens">{"".join(parts)}</svg>'
     )
+
+
+def _beside(y: float) -> float:
+    """Where the words of a line stand: above it, or below where the drawing ends above it."""
+    return y - 4 if y - 4 >= _LETTERS else y + _LETTERS
 
 
 def _scale(top: float, y_of: _Place) -> str:

@@ -21,6 +21,8 @@ from msgspec import Struct, field
 from starlette.datastructures import MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
+from unspool.web.doorstep import NO_TOKEN, asking, goal, opening
+
 __all__ = ["LARGEST_FORM", "POLICY", "Door", "Guard", "is_loopback"]
 
 LARGEST_FORM: Final = 16 << 20  # bytes; text that is not ASCII is three times as long in a form
@@ -44,17 +46,6 @@ _HEADERS: Final = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-
-# An answer and no redirect: a browser that came here by a link on another site would not send the cookie, which is
-# SameSite=Strict, along the redirect; from this page it does.
-_OPENING: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>unspool</title><link rel="icon" href="/static/icon.svg">
-<meta http-equiv="refresh" content="0;url=/"></head>
-<body><p><a href="/">Open unspool</a></p></body></html>
-"""
-_NO_TOKEN: Final = (
-    "This page needs the token that `unspool web` printed: open the whole address it gave, with ?token=… at its end.\n"
-)
 
 
 class Door(Struct, frozen=True):
@@ -180,18 +171,26 @@ class Guard:
         if self._door.token is None or is_static:
             return None
         given = parse_qs(bytes(scope["query_string"]).decode("latin-1")).get("token")
+        where = goal(str(scope["path"]), bytes(scope["query_string"]))
         if given is not None and not posts:
-            return self._enter(given[-1])
+            return self._enter(given[-1], where, headers)
         if _same(_cookie(headers, self._door.cookie), self._door.secret):
             return None
-        return PlainTextResponse(_NO_TOKEN, 401)
+        return HTMLResponse(asking(where), 401) if _is_person(headers) else PlainTextResponse(NO_TOKEN, 401)
 
-    def _enter(self, token: str) -> Response:
+    def _enter(self, token: str, where: str, headers: dict[bytes, bytes]) -> Response:
         if not _same(token, self._door.token or ""):
-            return PlainTextResponse("That is not the token of this server.\n" + _NO_TOKEN, 401)
-        answer = HTMLResponse(_OPENING)
+            if _is_person(headers):
+                return HTMLResponse(asking(where, was_wrong=True), 401)
+            return PlainTextResponse("That is not the token of this server.\n" + NO_TOKEN, 401)
+        answer = HTMLResponse(opening(where))
         answer.set_cookie(self._door.cookie, self._door.secret, httponly=True, samesite="strict", path="/")
         return answer
+
+
+def _is_person(headers: dict[bytes, bytes]) -> bool:
+    """Whether a page is asked for, as browsers do when somebody follows a link."""
+    return b"text/html" in headers.get(b"accept", b"")
 
 
 def _form_refusal(headers: dict[bytes, bytes]) -> Response | None:

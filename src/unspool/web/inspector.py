@@ -9,17 +9,19 @@ from unspool.cli import amounts
 from unspool.cli.exchanges import Exchange, exchange_of
 from unspool.durations import format_duration
 from unspool.errors import SeqNotFound
-from unspool.events import Body, HttpRequest, HttpResponse, LLMResponse, LLMResponseData, RecordEvent
+from unspool.events import Body, CtxMessage, HttpRequest, HttpResponse, RecordEvent
 from unspool.recording.reader import RecordReader
 from unspool.text import cut, display_value, dump_json
 from unspool.trace.names import CALL, count_of
 from unspool.trace.spans import Span
 from unspool.web.aftermath import aftermath
+from unspool.web.forkable import why_no_fork
 from unspool.web.links import Links
 from unspool.web.prose import Cutter, Piece, ShownCall, ShownMessage, pieces_of, pretty, shown_calls, shown_messages
 from unspool.web.readers import Readers
 from unspool.web.shelf import LoadedRun
 from unspool.web.steps import StepRow, neighbours, row_of
+from unspool.web.wholetexts import Found, answer_of, find_places, given_of, messages_of, result_of
 
 __all__ = ["Answer", "Half", "StepPage", "load_step", "span_of"]
 
@@ -27,13 +29,14 @@ _EARLIER: Final = 2_000  # characters of a message that the call before sent too
 _NEW: Final = 20_000
 _RAW_MAX: Final = 40_000  # characters of a body on the page
 _TOOL: Final = 3_000  # characters of a tool's description, and of its schema
+_PARAM: Final = 200  # characters of a parameter
 _OLD_SHOWN: Final = 60  # older messages on the page
 _AROUND: Final = 20  # before and after an older message that was asked for
 
 
 @dataclass
 class Answer:
-    """What the model said."""
+    """What the model said; `missing` is why there is nothing of it, where the recording has lost it."""
 
     pieces: list[Piece]
     calls: list[ShownCall]
@@ -43,6 +46,8 @@ class Answer:
     model: str = ""
     error: str = ""
     partial: str = ""
+    reasoning_left_out: int = 0
+    missing: str = ""
 
 
 @dataclass
@@ -64,7 +69,9 @@ class StepPage:
     """A step.
 
     `messages` are those on the page, `unsent` how many older ones are not; `ran` the tools that ran on this answer;
-    `came` the steps that the result or the failure led to; `asked_by` is the model call a tool ran for.
+    `came` the steps that the result or the failure led to; `asked_by` is the model call a tool ran for. `cut` is how
+    many characters of a text, by its name, are not on the page; `whole` where whole texts are, "" if nowhere. `found`
+    are the places of a text that was looked for; `why_no_fork` says why no fork can be made here, "" if one can.
     """
 
     run: LoadedRun
@@ -98,6 +105,11 @@ class StepPage:
     after: str
     before_seq: int | None = None
     asked_by: tuple[str, str] | None = None
+    cut: dict[str, int] = field(default_factory=dict)
+    whole: str = ""
+    wanted: str = ""
+    found: list[Found] = field(default_factory=list)
+    why_no_fork: str = ""
 
 
 def span_of(run: LoadedRun, record_id: str, event: RecordEvent, exchange: Exchange) -> Span | None:
@@ -117,12 +129,14 @@ def load_step(
     *,
     report_cutter: Cutter | None = None,
     message: int = 0,
+    wanted: str = "",
 ) -> StepPage:
     """The step an event is of.
 
     Args:
         report_cutter: shortens every text; without it each as a page may hold of its kind.
         message: the number of one that must be on the page, with those around it.
+        wanted: a text that was looked for, whose places are shown.
 
     Raises:
         SeqNotFound: there is no such event.
@@ -143,10 +157,8 @@ def load_step(
     total = kept = 0
     system = ""
     if context is not None and snapshot is not None:
-        whole = reader.context_of(context) if context.messages is None else None
-        raw = list((context.messages if whole is None else whole.messages) or ())
-        total = len(raw)
-        parsed = _parsed(raw)
+        parsed = messages_of(reader, context)
+        total = len(parsed)
         kept = _shared(reader, context.prev, parsed)
         system = context.system_prompt or ""
         if parsed and parsed[0].role in ("system", "developer") and parsed[0].content == system:
@@ -164,13 +176,27 @@ def load_step(
     is_model = row.kind == "llm"
     given: list[Piece] = []
     result: list[Piece] = []
+    left: dict[str, int] = {}
     if data is not None and not is_model:
-        sent = data.args.get("input", {name: value for name, value in data.args.items() if name != "path"})
-        given = _value_pieces(sent, cutter)
-        result = _value_pieces(data.result, cutter) if data.result is not None else []
+        of_call = exchange.syscall or event
+        given, left["given"] = _value_pieces(given_of(reader, of_call), cutter)
+        gave = result_of(reader, of_call)
+        if gave is not None:
+            result, left["result"] = _value_pieces(gave, cutter)
     if event.state is not None:
         result = [Piece("text", f"{event.state.from_state} → {event.state.to_state}: {event.state.reason}")]
     request_body = _bytes(reader, exchange.request)
+    system_text, left["system"] = cutter.cut(system)
+    error, left["error"] = cutter.cut(_error(event, exchange))
+    params = (context.params or {}) if context is not None else {}
+    shown_params = [(key, display_value(value, _PARAM)) for key, value in params.items()]
+    left["params"] = sum(len(text) >= _PARAM for _, text in shown_params)
+    tools = [
+        (tool.name, tool.description or "", pretty(dump_json(tool.schema)) or "")
+        for tool in (context.tools if context is not None else None) or ()
+    ]
+    for number, (_, text, schema) in enumerate(tools, start=1):
+        left[f"tool-{number}"] = sum(max(len(one) - _TOOL, 0) for one in (text, schema))
     return StepPage(
         run=run,
         row=row,
@@ -180,14 +206,11 @@ def load_step(
         kind=row.kind,
         title=row.name,
         facts=[(name, cutter.cut(value)[0]) for name, value in _facts(row, event, exchange)],
-        system=pieces_of(cutter.cut(system)[0]),
+        system=pieces_of(system_text),
         system_length=len(system),
         system_brief=cut(" ".join(system[:400].split()), 160),
-        tools=[
-            (cut(tool.name, 120), cut(tool.description or "", _TOOL), cut(pretty(dump_json(tool.schema)) or "", _TOOL))
-            for tool in (context.tools if context is not None else None) or ()
-        ],
-        params=[(key, display_value(value, 200)) for key, value in ((context.params or {}) if context else {}).items()],
+        tools=[(cut(name, 120), cut(text, _TOOL), cut(schema, _TOOL)) for name, text, schema in tools],
+        params=shown_params,
         messages=messages,
         folded=sum(not one.is_new for one in messages),
         unsent=total - len(messages),
@@ -196,7 +219,7 @@ def load_step(
         answer=_answer(reader, exchange, cutter),
         given=given,
         result=result,
-        error=cutter.cut(_error(event, exchange))[0],
+        error=error,
         ran=_ran(run, reader.record_id, row, links, readers) if is_model and report_cutter is None else [],
         came=_came(run, reader, span, links, readers) if span is not None and report_cutter is None else [],
         request=_request_half(exchange.request, request_body),
@@ -208,6 +231,11 @@ def load_step(
         after=links.step(run.record_of(after), run.seq_of(after)) if after is not None else "",
         before_seq=context.prev if context is not None else None,
         asked_by=_asked_by(run, reader.record_id, row, links),
+        cut={name: count for name, count in left.items() if count},
+        whole=links.step(reader.record_id, event.seq_num, "text") if report_cutter is None else "",
+        wanted=wanted,
+        found=find_places(reader, event.seq_num, wanted) if wanted else [],
+        why_no_fork=why_no_fork(reader, event) if report_cutter is None else "",
     )
 
 
@@ -222,7 +250,7 @@ def _asked_by(run: LoadedRun, record_id: str, row: StepRow, links: Links) -> tup
     return None
 
 
-def _shared(reader: RecordReader, before: int | None, messages: list[Any]) -> int:
+def _shared(reader: RecordReader, before: int | None, messages: list[CtxMessage]) -> int:
     """How many messages, from the first on, the call before sent too."""
     if before is None:
         return 0
@@ -230,17 +258,11 @@ def _shared(reader: RecordReader, before: int | None, messages: list[Any]) -> in
         context = reader.event(before).context
     except SeqNotFound:
         return 0
-    old = _parsed(list(context.messages or ())) if context is not None else []
+    old = messages_of(reader, context) if context is not None else []
     count = 0
     while count < min(len(old), len(messages)) and old[count] == messages[count]:
         count += 1
     return count
-
-
-def _parsed(raw: list[Any]) -> list[Any]:
-    from unspool.replay.messages import parse_message
-
-    return [parse_message(one) if isinstance(one, str) else one for one in raw]
 
 
 def _bare_row(run: LoadedRun, reader: RecordReader, event: RecordEvent) -> StepRow:
@@ -251,7 +273,8 @@ def _bare_row(run: LoadedRun, reader: RecordReader, event: RecordEvent) -> StepR
         kind="llm" if event.context is not None or event.llm is not None else "other",
         name=(event.context.model if event.context is not None else None) or name,
         href="", record_id=reader.record_id, seq_num=event.seq_num, agent="", lane=0,
-        at=f"+{format_duration(start)}", start_ns=start, duration="", duration_ns=0, critical="", status="", error="",
+        at=f"+{format_duration(start)}" if run.has_times else "", start_ns=start,
+        duration="", duration_ns=0, critical="", status="", error="",
         asked="", said="", tokens="", cost="", call=event.call, step=event.step, origin=event.origin or "",
         retry=False, where=event.at or "",
     )  # fmt: skip
@@ -293,19 +316,22 @@ def _answer(reader: RecordReader, exchange: Exchange, cutter: Cutter) -> Answer 
     data = event.llm if event is not None else None
     if event is None or data is None:
         return None
-    said: LLMResponse | LLMResponseData = data
-    if data.text is None and data.tool_calls is None:
-        said = reader.response_of(event) or data
+    found, missing = answer_of(reader, event)
+    said = found or data
     text, left_out = cutter.cut(said.text or "")
+    reasoning, reasoning_left_out = cutter.cut(said.reasoning or "")
+    calls = shown_calls(said.tool_calls, cutter)
     return Answer(
         pieces=pieces_of(text),
-        calls=shown_calls(said.tool_calls, cutter),
-        reasoning=pieces_of(cutter.cut(said.reasoning or "")[0]),
-        left_out=left_out,
+        calls=calls,
+        reasoning=pieces_of(reasoning),
+        left_out=left_out + sum(call.left_out for call in calls),
         finish_reason=data.finish_reason or "",
         model=data.model or "",
         error=cutter.cut(f"{data.error.type}: {data.error.message}")[0] if data.error is not None else "",
         partial=data.partial or said.partial or "",
+        missing=missing,
+        reasoning_left_out=reasoning_left_out,
     )
 
 
@@ -325,15 +351,14 @@ def _came(run: LoadedRun, reader: RecordReader, span: Span, links: Links, reader
     return [row_of(run, one, links, readers, Cutter(400)) for one in aftermath(run, reader, span)]
 
 
-def _value_pieces(value: Any, cutter: Cutter) -> list[Piece]:
+def _value_pieces(value: Any, cutter: Cutter) -> tuple[list[Piece], int]:
+    """A value as it is shown, and how many characters of it are not."""
     if isinstance(value, str):
         text, left_out = cutter.cut(value)
-        pieces = pieces_of(text)
-        return [*pieces, Piece("text", f"… {left_out:,} more characters")] if left_out else pieces
+        return pieces_of(text), left_out
     text = dump_json(value)
-    laid_out = pretty(text)
-    shown, left_out = cutter.cut(laid_out or text)
-    return [Piece("code", shown + (f"\n… {left_out:,} more characters" if left_out else ""), "json")]
+    shown, left_out = cutter.cut(pretty(text) or text)
+    return [Piece("code", shown, "json")], left_out
 
 
 def _bytes(reader: RecordReader, message: HttpRequest | HttpResponse | None) -> bytes | None:

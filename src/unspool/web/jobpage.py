@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -24,12 +26,16 @@ __all__ = ["Ended", "JobPage", "JobRow", "Sampled", "job_page", "jobs_page"]
 _SAID: Final = 20_000  # characters of what it wrote on the page
 _LISTED: Final = 50
 _DIVERGED: Final = 3  # the exit code of a divergence
+_TOOLS: Final = ("/dev/tool/", "/dev/mcp/")
 _OURS: Final = "unspool: "  # what the command's own lines begin with
 
 
 @dataclass
 class Ended:
-    """What came of one fork: `href` of its recording, `compare` with its parent, and what happened in words."""
+    """What came of one fork: `href` of its recording, `compare` with its parent, and what happened in words.
+
+    `refused` are the paths of tools that it was stopped at, as they might not run.
+    """
 
     record_id: str
     href: str
@@ -37,6 +43,7 @@ class Ended:
     status: str
     facts: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -50,7 +57,10 @@ class Sampled:
 
 @dataclass
 class JobPage:
-    """A job. `sentence` says how it stands, `problem` what the command said when it could do nothing."""
+    """A job. `sentence` says how it stands, `problem` what the command said when it could do nothing.
+
+    `refused` names tools that it was stopped at, and `allow_href` is the form with them ticked.
+    """
 
     name: str
     mode: str
@@ -66,6 +76,8 @@ class JobPage:
     forks: list[Ended]
     samples: list[Sampled]
     stopped_early: str
+    refused: list[str]
+    allow_href: str
 
 
 @dataclass
@@ -88,6 +100,10 @@ _SENTENCES: Final = {
     ("send", "failed"): "The call failed.",
     ("send", "stopped"): "Sending was stopped.",
 }
+_ADVICE: Final = (
+    (re.compile(r": there is no terminal to ask at\. Allow them with --live-tools NAME.*"), ": they are not ticked"),
+    (re.compile(r"; allow it with --live-tools .*"), ": it is not ticked in the form"),
+)
 _STATUSES: Final = {
     "forked": "forked",
     "diverged": "stopped at a divergence",
@@ -109,28 +125,53 @@ def job_page(job: Job, links: Links, store: Store) -> JobPage:
     order = job.order
     result = job.result() or {}
     said = job.said
+    forks = _forks(job, result, links, store) if order.mode == "run" else []
+    refused = list(dict.fromkeys(path for one in forks for path in one.refused))
+    form_href = f"{links.fork(order.record_id, order.seq_num)}?again={job.name}"
     return JobPage(
         name=job.name,
         mode=order.mode,
         state=state,
-        sentence=_sentence(job, state),
+        sentence=_sentence(job, state, forks),
         problem=_problem(said) if state == "failed" and not result else "",
         record_id=order.record_id,
         seq_num=order.seq_num,
         parent_href=links.step(order.record_id, order.seq_num),
-        form_href=f"{links.fork(order.record_id, order.seq_num)}?again={job.name}",
-        said=said[-_SAID:].lstrip("\n"),
+        form_href=form_href,
+        said=_in_words_of_the_form(said[-_SAID:].lstrip("\n")),
         is_cut=job.is_cut or len(said) > _SAID,
-        forks=_forks(job, result, links, store) if order.mode == "run" else [],
+        forks=forks,
         samples=_samples(result) if order.mode == "send" else [],
         stopped_early=str(result.get("stopped") or ""),
+        refused=[_tool_name(path) for path in refused],
+        allow_href=f"{form_href}&{urlencode({'allow': refused}, doseq=True)}" if refused else "",
     )
 
 
-def _sentence(job: Job, state: str) -> str:
+def _sentence(job: Job, state: str, forks: Sequence[Ended]) -> str:
     if state == "failed" and job.code == _DIVERGED:
         return "The fork was stopped: the program asked for something that may not be done, or is not recorded."
+    if state == "failed" and forks and all(one.status == _STATUSES["forked"] for one in forks):
+        return "The program ran on from there, and failed."  # its exit code is its own: it stands in the list of runs
+    if state == "stopped":  # the list of runs has it by its exit code
+        return f"{_SENTENCES[job.order.mode, state]} Its exit code is {_exit_code(job.code)}."
     return _SENTENCES[job.order.mode, state] + (f" Exit code {job.code}." if state == "failed" else "")
+
+
+def _exit_code(code: int | None) -> int:
+    """As a shell has it: 128 and the number of the signal that ended it."""
+    return code if code is not None and code >= 0 else 128 - (code or 0)
+
+
+def _in_words_of_the_form(said: str) -> str:
+    """What the command wrote, without its advice on options: in the page a box of the form is what allows a tool."""
+    for advice, words in _ADVICE:
+        said = advice.sub(words, said)
+    return said
+
+
+def _tool_name(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _problem(said: str) -> str:
@@ -156,6 +197,7 @@ def _forks(job: Job, result: dict[str, Any], links: Links, store: Store) -> list
                 status=_STATUSES.get(str(one.get("status") or ""), str(one.get("status") or "")),
                 facts=_facts(one) if "status" in one else [],
                 problems=_problems(one),
+                refused=[str(report["what"]) for report in _refusals(one)],
             )
         )
     return found
@@ -175,10 +217,25 @@ def _facts(fork: dict[str, Any]) -> list[str]:
     return facts
 
 
+def _refusals(fork: dict[str, Any]) -> list[dict[str, Any]]:
+    """The tool calls that a fork was stopped at as they might not run."""
+    reports = [one for one in fork.get("divergences") or () if isinstance(one, dict)]
+    details = [(one, one.get("detail")) for one in reports if str(one.get("what")).startswith(_TOOLS)]
+    return [one for one, detail in details if isinstance(detail, dict) and detail.get("refused")]
+
+
 def _problems(fork: dict[str, Any]) -> list[str]:
+    refused = _refusals(fork)
     found: list[str] = []
+    for one in refused:
+        at = f" (at {one['at']})" if one.get("at") else ""
+        name = cut(_tool_name(str(one["what"])), 200)
+        found.append(
+            f"The tool {name} was called behind the point with arguments that the recording does not hold, and was not "
+            f"ticked, so it did not run and the fork stopped{at}. Tick “{name}” or “All tools may run” in the form."
+        )
     for one in fork.get("divergences") or ():
-        if isinstance(one, dict):
+        if isinstance(one, dict) and one not in refused:
             at = f" (at {one['at']})" if one.get("at") else ""
             found.append(cut(f"{one.get('reason') or one.get('what') or 'a divergence'}{at}", 2_000))
     found += [cut(str(text), 2_000) for text in dict.fromkeys(map(str, fork.get("notes") or ()))]

@@ -16,7 +16,7 @@ from unspool.text import cut, display_value
 from unspool.trace.names import call_name
 from unspool.trace.spans import instant_ns
 from unspool.web.links import PageLinks
-from unspool.web.render import macro
+from unspool.web.render import macro, short
 from unspool.web.shelf import Shelf
 from unspool.web.steps import TEXT, StepRow, answer_line
 
@@ -96,7 +96,7 @@ class NewSteps:
 
 
 def _agent_of(metadata: RecordMetadata) -> str:
-    return "" if metadata.parent is None else cut(metadata.intent or f"PID {metadata.pid}", 60)
+    return "" if metadata.parent is None else short(metadata.intent or f"PID {metadata.pid}", 60)
 
 
 def _answered(reader: RecordReader, event: RecordEvent, row: StepRow) -> StepRow:

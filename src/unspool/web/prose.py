@@ -21,6 +21,7 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/=\s]+")
 _PICTURE_TYPES: Final = ("image/png", "image/jpeg", "image/gif", "image/webp")  # SVG is a document, not a picture
 _PICTURE_MAX: Final = 300_000  # characters of base64 on a page
 _PRETTY_MAX: Final = 60_000
+_DATA_MAX: Final = 300  # characters of what a message holds beside text
 
 
 @dataclass
@@ -42,12 +43,16 @@ class Picture:
 
 @dataclass
 class ShownCall:
-    """A tool call in a message. `answered_by` is the number of the message with its result."""
+    """A tool call in a message. `answered_by` is the number of the message with its result.
+
+    `left_out` is how many characters of its arguments are not on the page.
+    """
 
     name: str
     arguments: str
     id: str = ""
     answered_by: int | None = None
+    left_out: int = 0
 
 
 @dataclass
@@ -149,9 +154,14 @@ def _shown(number: int, message: CtxMessage, cutter: Cutter) -> ShownMessage:
         elif picture is not None:
             pictures.append(picture)
         else:
-            said, more = cutter.cut(part.text if part.text is not None else _data_text(part))
+            if part.text is not None:
+                said, more = cutter.cut(part.text)
+            else:
+                said, more = _data_text(part)
             left_out += more
             others.append(f"({part.kind}) {said}".rstrip())
+    calls = shown_calls(message.tool_calls, cutter)
+    left_out += sum(call.left_out for call in calls)
     return ShownMessage(
         number=number,
         role=cut(message.role, 40),
@@ -159,7 +169,7 @@ def _shown(number: int, message: CtxMessage, cutter: Cutter) -> ShownMessage:
         length=len(message.content),
         left_out=left_out,
         name=cut(message.tool_name or "", 120),
-        calls=shown_calls(message.tool_calls, cutter),
+        calls=calls,
         pictures=pictures,
         others=others,
         brief=cut(" ".join(text[:2000].split()[:40]), 140) or ", ".join(c.name for c in message.tool_calls or ()),
@@ -172,12 +182,15 @@ def shown_calls(calls: Sequence[ToolCall] | None, cutter: Cutter) -> list[ShownC
     for call in calls or ():
         text, left_out = cutter.cut(call.arguments)  # what is left of JSON that was cut is laid out no more
         laid_out = pretty(text) if not left_out else None
-        found.append(ShownCall(cut(call.name, 120), laid_out or text + ("…" if left_out else ""), call.id or ""))
+        shown = laid_out or text + ("…" if left_out else "")
+        found.append(ShownCall(cut(call.name, 120), shown, call.id or "", left_out=left_out))
     return found
 
 
-def _data_text(part: Part) -> str:
-    return "" if part.data is None else cut(dump_json(part.data), 300)
+def _data_text(part: Part) -> tuple[str, int]:
+    """The beginning of what is no text, and how many characters of it are left out."""
+    text = "" if part.data is None else dump_json(part.data)
+    return cut(text, _DATA_MAX), max(len(text) - _DATA_MAX, 0)
 
 
 def _picture(data: Any, depth: int = 0) -> Picture | None:

@@ -67,7 +67,8 @@ class ReaderPool:
             idle = self._idle.pop(key) if key is not None else None
         if idle is None:
             return None
-        if idle.state == state:
+        # The files of a run that was going on are the same when its writer was killed: only the reader notices that.
+        if idle.state == state and idle.reader.metadata.status is not RecordStatus.RECORDING:
             return idle.reader
         if _has_only_grown(idle, state):
             try:

@@ -16,7 +16,7 @@ from unspool.cli import amounts
 from unspool.durations import format_duration
 from unspool.text import escape_controls
 
-__all__ = ["STATIC", "compile_templates", "html", "integrity", "macro", "static_text"]
+__all__ = ["STATIC", "compile_templates", "html", "integrity", "macro", "short", "static_text"]
 
 STATIC: Final[dict[str, str]] = {
     "app.css": "text/css",
@@ -50,6 +50,16 @@ def _safe(value: Any) -> Any:
     return escape_controls(value, keep="\n\t")
 
 
+def short(text: str, limit: int) -> str:
+    """At most `limit` characters, cut between words where one ends not far before, with `…` if anything is cut off."""
+    if len(text) <= limit:
+        return text
+    kept = text[: limit - 1]
+    if not text[limit - 1].isspace() and len(words := kept.rsplit(maxsplit=1)) == 2 and len(words[0]) > limit // 2:
+        kept = words[0]
+    return kept.rstrip() + "…"
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -66,6 +76,7 @@ def _environment() -> Environment:
     environment.filters["dollars"] = amounts.cost
     environment.filters["count"] = lambda number: f"{number:,}"
     environment.filters["counted"] = amounts.counted
+    environment.filters["short"] = short
     # Drawings are made by our own functions, which escape what they take from recordings.
     environment.filters["drawing"] = Markup
     environment.globals["version"] = __version__

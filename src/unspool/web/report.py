@@ -86,6 +86,7 @@ def make_report(shelf: Shelf, name: str, *, full: bool = False, limit: int = 500
         blame = blame_page(run, links)
         for chain in [*chains, *handled, *blame.chains, *blame.handled]:
             chain.message = cutter.cut(chain.message)[0]
+        blame.findings = [(title, cutter.cut(said)[0]) for title, said in blame.findings]
         for culprit in [*blame.retries, *blame.loops, *blame.unfinished]:
             culprit.detail = cutter.cut(culprit.detail)[0]
         text = html(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from unspool.cli import amounts
@@ -12,7 +12,8 @@ from unspool.cli.ls import state_text
 from unspool.durations import format_duration
 from unspool.events import RecordMetadata, RecordStatus
 from unspool.recording.address import is_fork
-from unspool.text import cut, show_text
+from unspool.text import show_text
+from unspool.web.render import short
 from unspool.web.runquery import SORTS, STATES, TIMES, Query
 from unspool.web.shelf import Listing, Shelf, Summary
 
@@ -100,6 +101,8 @@ def list_runs(shelf: Shelf, query: Query) -> RunsPage:
             for (node, _), summary in zip(every, shelf.summaries(node for node, _ in every), strict=True)
         }
         every.sort(key=lambda item: -amounts_of[item[0].root.record_id])
+    pages = max(-(-len(every) // PAGE), 1)
+    query = replace(query, page=min(query.page, pages))
     first = (query.page - 1) * PAGE
     shown = every[first : first + PAGE]
     summaries = shelf.summaries(node for node, _ in shown)
@@ -110,7 +113,7 @@ def list_runs(shelf: Shelf, query: Query) -> RunsPage:
         query=query,
         rows=rows,
         total=len(every),
-        pages=max(-(-len(every) // PAGE), 1),
+        pages=pages,
         models=_choices(listing.models, query.model),
         tools=_choices(listing.tools, query.tool),
         store=str(shelf.store.path),
@@ -244,7 +247,7 @@ def _row(node: Node, depth: int, summary: Summary) -> RunRow:
         depth=depth,
         state="running" if node.run.is_running else state_text(root),
         is_live=any(one.status is RecordStatus.RECORDING for one in node.run.records),
-        intent=cut(root.intent, 300),
+        intent=short(root.intent, 300),
         command=root.command or [],
         age_s=seconds,
         age=amounts.age(seconds),

@@ -32,7 +32,7 @@ from unspool.text import cut
 from unspool.trace.names import SEQ
 from unspool.trace.quiet import gc_paused
 from unspool.trace.report import TraceReport
-from unspool.trace.spans import Span, interval_of
+from unspool.trace.spans import Span, SpanStatus, interval_of
 from unspool.web.readers import ReaderPool
 from unspool.web.workshop import Workshop
 
@@ -115,6 +115,19 @@ class LoadedRun:
     def is_live(self) -> bool:
         """Whether a process of it is still running."""
         return any(one.status is RecordStatus.RECORDING for one in self.records)
+
+    @property
+    def has_times(self) -> bool:
+        """Whether its times say anything; those of an imported run may not be known."""
+        return self.is_live or self.report.has_times
+
+    def is_timed(self, span: Span) -> bool:
+        """Whether it is known how long a span took: an import writes 0 where its file does not say."""
+        if not self.has_times or span.duration or span.status is SpanStatus.OPEN:
+            return self.has_times
+        if "imported" not in self.kept:
+            self.kept["imported"] = {one.pid for one in self.records if "imported" in one.extra}
+        return span.pid not in self.kept["imported"]
 
     def record_of(self, span: Span) -> str:
         """The recording a span is in; "" if it is in none."""
@@ -202,7 +215,7 @@ class Shelf:
                 known = self._runs.get(wanted)
                 if known is None or known[0] != signature:
                     continue
-                if known[2].is_live and time.monotonic() - known[1] > _LIVE_S:
+                if known[2].is_live and (time.monotonic() - known[1] > _LIVE_S or not self._is_written(known[2])):
                     continue
                 self._runs.move_to_end(wanted)
                 return known[2]
@@ -212,6 +225,11 @@ class Shelf:
             while len(self._runs) > _RUNS_KEPT:
                 self._runs.popitem(last=False)
         return loaded
+
+    def _is_written(self, run: LoadedRun) -> bool:
+        """Whether the writers of all that went on when a run was read are alive."""
+        going_on = [one.record_id for one in run.records if one.status is RecordStatus.RECORDING]
+        return all(writer_is_alive(self.store.records / name) for name in going_on)
 
     def _load(self, name: str, *, carried: bool) -> LoadedRun:
         lend = self.readers.lend

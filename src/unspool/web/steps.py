@@ -9,7 +9,7 @@ from typing import Any, Final
 from unspool.cli import amounts
 from unspool.durations import format_duration
 from unspool.errors import CorruptRecording, SeqNotFound
-from unspool.events import LLMResponse, LLMResponseData, RecordEvent
+from unspool.events import LLMResponse, LLMResponseData, RecordEvent, RecordStatus
 from unspool.recording.reader import RecordReader
 from unspool.text import cut, display_value
 from unspool.trace.errors_chain import error_message
@@ -20,6 +20,7 @@ from unspool.web.prose import Cutter
 from unspool.web.readers import Readers
 from unspool.web.shelf import LoadedRun
 from unspool.web.timeline import WHOLE, Window
+from unspool.web.wholetexts import answer_of, given_of, result_of
 
 __all__ = [
     "KINDS",
@@ -27,7 +28,6 @@ __all__ = [
     "StepQuery",
     "StepRow",
     "StepsPage",
-    "answer_after",
     "answer_line",
     "last_answer",
     "list_steps",
@@ -199,11 +199,13 @@ def row_of(run: LoadedRun, span: Span, links: Links, readers: Readers, cutter: C
         seq_num=seq,
         agent=_agent_name(run, span.pid),
         lane=agents.index(span.pid) if span.pid in agents else 0,
-        at=f"+{format_duration(max(span.start_time_ns - run.start_ns, 0))}",
+        at=f"+{format_duration(max(span.start_time_ns - run.start_ns, 0))}" if run.has_times else "",
         start_ns=max(span.start_time_ns - run.start_ns, 0),
-        duration=format_duration(duration) + ("+" if span.status is SpanStatus.OPEN else ""),
+        duration=format_duration(duration) + ("+" if span.status is SpanStatus.OPEN else "")
+        if run.is_timed(span)
+        else amounts.UNKNOWN,
         duration_ns=duration,
-        critical=format_duration(critical) if critical and span.kind != "agent" else "",
+        critical=format_duration(critical) if critical and span.kind != "agent" and run.has_times else "",
         status=str(span.status),
         error=cutter.cut(error_message(span) or str(span.status))[0] if is_failing(span) else "",
         asked=cutter.cut(asked)[0],
@@ -230,14 +232,25 @@ def _texts(reader: RecordReader, span: Span, seq: int) -> tuple[str, str]:
     """What a call was asked, and what came back, on one line each."""
     event = reader.events().bare(reader.index_of(seq))
     if span.kind == "llm":
-        answer = answer_after(reader, event)
-        return "", "" if answer is None else answer_line(answer)
+        return "", _said(reader, event, is_failing(span))
     data = reader.whole(event).syscall
     if data is None:
         return "", ""
-    given = data.args.get("input", {name: value for name, value in data.args.items() if name != "path"})
-    result = data.result if isinstance(data.result, str) else display_value(data.result, TEXT)
-    return display_value(given, TEXT) if given else "", "" if data.result is None else " ".join(result[:2000].split())
+    given, result = given_of(reader, event), result_of(reader, event)
+    shown = result if isinstance(result, str) else display_value(result, TEXT)
+    return display_value(given, TEXT) if given else "", "" if result is None else " ".join(shown[:2000].split())
+
+
+def _said(reader: RecordReader, event: RecordEvent, has_failed: bool) -> str:
+    """What the model answered; where nothing of it is left in the recording, that."""
+    found = _answering(reader, event)
+    if found is None:
+        is_over = reader.metadata.status is not RecordStatus.RECORDING
+        return "(no answer is recorded)" if is_over and not has_failed else ""
+    said, missing = answer_of(reader, found)
+    if missing:
+        return f"(the answer is missing from the recording: {missing})"
+    return "" if said is None else answer_line(said)
 
 
 def answer_line(answer: LLMResponse | LLMResponseData) -> str:
@@ -247,18 +260,14 @@ def answer_line(answer: LLMResponse | LLMResponseData) -> str:
     return " ".join(piece for piece in pieces if piece)
 
 
-def answer_after(reader: RecordReader, event: RecordEvent) -> LLMResponse | LLMResponseData | None:
-    """What the model answered in the call an event belongs to; None if nothing came back, or it is not there."""
-    found = event if event.llm is not None else None
-    for later in _after(reader, event) if found is None else ():
+def _answering(reader: RecordReader, event: RecordEvent) -> RecordEvent | None:
+    """The event with the answer of the call that an event belongs to, as it is on disk."""
+    if event.llm is not None:
+        return event
+    for later in _after(reader, event):
         if later.llm is not None and (event.call is None or later.call == event.call):
-            found = later
-            break
-    if found is None or found.llm is None:
-        return None
-    if found.llm.text is None and found.llm.response is not None:
-        return reader.response_of(found) or found.llm
-    return reader.whole(found).llm
+            return later
+    return None
 
 
 def _after(reader: RecordReader, event: RecordEvent, most: int = 20_000) -> Iterator[RecordEvent]:

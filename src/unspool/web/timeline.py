@@ -362,18 +362,28 @@ def _band(kind: str, x1: float, x2: float, span: Span) -> str:
     )
 
 
+def _step(least_ns: float) -> int:
+    """The shortest of the round durations that is no shorter than this; none is below what can be written."""
+    for unit in (_SECOND, 60 * _SECOND):
+        found = next((unit * factor for factor in (1, 2, 5, 10, 20, 30) if unit * factor >= least_ns), 0)
+        if found and least_ns > _SECOND // 2:
+            return found
+    unit = _SHORTEST_NS if least_ns <= _SECOND else 3600 * _SECOND
+    factor = 1
+    while unit * factor < least_ns:
+        factor = factor * 2 if str(factor)[0] in "15" else factor * 5 // 2
+    return unit * factor
+
+
 def _axis(first: int, last: int, scale: _Scale) -> Sequence[str]:
-    step = 1
-    while step * scale.per_ns < 110:
-        factor = 2 if str(step)[0] in "15" else 2.5
-        step = round(step * factor)
+    step = _step(110 / scale.per_ns)
     parts = []
     at = -(-first // step) * step
     while at <= last:
         x = _LEFT + (at - first) * scale.per_ns
         parts.append(
             f'<line class="tick" x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="10000"/>'
-            f'<text class="axis" x="{x + 3:.1f}" y="11">{format_duration(at)}</text>'
+            f'<text class="axis" x="{x + 3:.1f}" y="11">{format_duration(at) if at else 0}</text>'
         )
         at += step
     return parts

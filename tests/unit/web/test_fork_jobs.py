@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unspool.errors import UsageError
-from unspool.web.forkjobs import Job, JobNotFound, Jobs, Order
+from unspool.web.forkjobs import Job, JobNotFound, Jobs, OptionFile, Order
 from unspool.web.jobpage import job_page
 from unspool.web.links import PageLinks
 
@@ -19,8 +19,8 @@ def jobs(store):
     made.close()
 
 
-def order(record_id: str = "77-none", options: list[str] | None = None) -> Order:
-    return Order("run", record_id, 1, record_id, options or [], {"edits.txt": "a\udc80b"})
+def order(record_id: str = "77-none") -> Order:
+    return Order("run", record_id, 1, record_id, [], [OptionFile("--edit-file=", "edits.txt", "a\udc80b")])
 
 
 def ended(job: Job) -> Job:
@@ -41,7 +41,7 @@ def test_a_fork_that_cannot_be_made_says_why_on_its_page(jobs, store):
 
 def test_its_files_are_gone_when_it_has_ended_and_only_ours_to_read_before(jobs, monkeypatch, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    job = jobs.start(order(options=["--edit-file={folder}/edits.txt"]))
+    job = jobs.start(order())
     assert any(one.startswith(f"--edit-file={tmp_path}") for one in job.argv)
     ended(job)
     assert list(tmp_path.glob("unspool-fork-*")) == []

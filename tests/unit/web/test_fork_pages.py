@@ -359,9 +359,10 @@ def test_the_command_makes_of_it_what_the_page_showed(store, recorded, tmp_path)
             ("param.temperature", "0"), ("model", "--json"), ("answer-given", "1"), ("response", "@/etc/hostname"),
         ])  # fmt: skip
         work = work_out(reader, desk, form)
-    for name, text in work.files.items():
-        (tmp_path / name).write_bytes(text.encode("utf-8", "surrogatepass"))
-    options = [one.replace("{folder}", str(tmp_path)) for one in work.options]
+    options = list(work.options)
+    for file in work.files:
+        (tmp_path / file.name).write_bytes(file.text.encode("utf-8", "surrogatepass"))
+        options.append(f"{file.option}{tmp_path / file.name}")
     done = CliRunner().invoke(cli, ["fork", point, *options, "--json", "--store", str(store.path)])
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
@@ -384,8 +385,8 @@ def test_no_option_names_a_file_or_a_command_of_the_form(store, recorded):
         ])  # fmt: skip
         work = work_out(reader, desk, form)
     assert all(one.startswith("--") and "=" in one for one in work.options)
-    files = [one for one in work.options if "=@" in one and not one.startswith(("--model=", "--set="))]
-    assert files == ["--set-response=@{folder}/response.txt"]
+    assert [one for one in work.options if "=@" in one and not one.startswith(("--model=", "--set="))] == []
+    assert [one.option for one in work.files] == ["--set-response=@", "--edit-file="]
 
 
 # --- texts through a browser -----------------------------------------------------------------------------------------

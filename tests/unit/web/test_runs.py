@@ -136,7 +136,7 @@ def test_what_was_found_leads_to_its_event(browser, ask, record):
     assert "a rare <b>Ptarmigan</b>" in row["found"]
     assert row["found_in"] == name
     text = browser.get("/", params={"q": "ptarmigan"}).text
-    assert f'href="/run/{name}/step/{row["found_at"]}"' in text
+    assert f'href="/run/{name}/step/{row["found_at"]}?find=ptarmigan#found"' in text
     assert "&lt;b&gt;Ptarmigan" in text
     assert browser.get(f"/run/{name}/step/{row['found_at']}").status_code == 200
 

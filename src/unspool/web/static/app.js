@@ -2,7 +2,10 @@
 "use strict";
 (() => {
   const all = (selector) => [...document.querySelectorAll(selector)];
-  const typing = (target) => target.closest("input[type=search], input[type=text], textarea, select, [contenteditable]");
+  // Whatever is not pressed, ticked or dragged is typed into, kinds of fields that come later too.
+  const pressed = ["button", "submit", "reset", "image", "checkbox", "radio", "file", "color", "range", "hidden"];
+  const written = `input${pressed.map((kind) => `:not([type=${kind}])`).join("")}, textarea, select`;
+  const typing = (target) => target.isContentEditable || target.closest?.(written);
   let pending = "";
 
   // --- rows ---
@@ -36,6 +39,8 @@
   function chosen(box) {
     const on = boxes().filter((one) => one.checked);
     if (on.length > 2) on.find((one) => one !== box).checked = false;
+    const button = document.getElementById("compare");
+    if (on.length >= 2 && button?.dataset.says) button.textContent = button.dataset.says;
   }
 
   const help = document.getElementById("help");
@@ -106,7 +111,9 @@
   document.addEventListener("submit", (event) => {
     if (event.target.id === "pick" && boxes().filter((one) => one.checked).length !== 2) {
       event.preventDefault();
-      document.getElementById("compare").textContent = "Choose two runs first (x), then compare (c)";
+      const button = document.getElementById("compare");
+      button.dataset.says ??= button.textContent;
+      button.textContent = "Choose two runs first (x), then compare (c)";
     }
   });
 
@@ -165,19 +172,36 @@
 
   // --- live: when the files have grown, fetch this page again and put its parts in place ---
   const badge = document.getElementById("livebadge");
-  const address = document.body.dataset.live;
+  const notice = document.getElementById("unreached");
+  const served = location.protocol !== "file:";
+  let address = served && "EventSource" in window ? document.body.dataset.live : "";
   let source = null;
+  let later = 0; // the timer of the next try to follow
   let busy = false;
   let again = false;
+  let kept = false; // a refresh waits for the field to be left that somebody types into
   let cost = 0; // milliseconds the last refresh took: a page that is slow to make is asked for less often
+  let fresh = new Date(); // what is shown is from then
+  function say(text) {
+    if (!notice || notice.textContent === text) return;
+    notice.textContent = text;
+    notice.hidden = !text;
+  }
   async function refresh() {
     if (busy) { again = true; return; }
     busy = true;
     const began = performance.now();
+    let why = "";
     try {
       const answer = await fetch(location.href, { headers: { accept: "text/html" } });
       if (answer.ok) put(new DOMParser().parseFromString(await answer.text(), "text/html"));
-    } catch { /* the server is gone; EventSource says so */ }
+      else if (answer.status === 401) why = "The server was started anew and does not know this window: open the address that unspool web printed.";
+      else if (answer.status === 404) why = "What this page shows is not in the store any more.";
+      else why = `The server cannot make this page (${answer.status}).`;
+    } catch { why = "The server is not reachable any more; it is tried again."; }
+    if (why) say(`${why} What is shown here is from ${fresh.toLocaleTimeString()} and may be old.`);
+    else { fresh = new Date(); say(""); }
+    if (why && !address) setTimeout(refresh, 5000);
     cost = performance.now() - began;
     setTimeout(() => { busy = false; if (again) { again = false; refresh(); } }, Math.min(Math.max(4 * cost, 100), 10_000));
   }
@@ -195,30 +219,59 @@
       if (old) old.replaceWith(row); else body.append(row);
     }
   }
+  // What was typed into the parts, by field, and what has the focus there.
+  const fields = () => all("[data-swap] [name]").filter((one) => one.matches(written));
+  const place = (field) => JSON.stringify([field.form?.getAttribute("action"), field.name]);
+  const traits = (one) => JSON.stringify([one.tagName, ...["id", "href", "name", "value"].map((name) => one.getAttribute(name))]);
   function put(page) {
-      if (typing(document.activeElement ?? document.body)) return;
-      const at = rows().indexOf(current());
-      const chosen = current()?.dataset.href; // rows may have come in above it
-      const picked = new Set(boxes().filter((one) => one.checked).map((one) => one.value));
-      for (const part of all("[data-swap]")) {
-        const fresh = page.getElementById(part.id);
-        if (fresh) part.replaceWith(fresh);
-      }
-      for (const box of boxes()) box.checked = picked.has(box.value);
-      if (at >= 0) {
-        const same = chosen === undefined ? undefined : rows().find((row) => row.dataset.href === chosen);
-        (same ?? rows()[at])?.classList.add("selected");
-      }
-      if (!page.body.dataset.live && source) { source.close(); badge.hidden = true; }
-      if ("stale" in page.body.dataset) setTimeout(refresh, 1000);
+    const active = document.activeElement?.closest("[data-swap] *");
+    if (active && typing(active)) { kept = true; return; }
+    const at = rows().indexOf(current());
+    const chosen = current()?.dataset.href; // rows may have come in above it
+    const picked = new Set(boxes().filter((one) => one.checked).map((one) => one.value));
+    const typed = new Map(fields().filter((one) => one.value !== one.defaultValue).map((one) => [place(one), one.value]));
+    const focused = active && traits(active);
+    for (const part of all("[data-swap]")) {
+      const fresh = page.getElementById(part.id);
+      if (fresh) part.replaceWith(fresh);
+    }
+    for (const box of boxes()) box.checked = picked.has(box.value);
+    for (const field of fields()) {
+      const text = typed.get(place(field));
+      if (text !== undefined && [...(field.options ?? [{ value: text }])].some((one) => one.value === text)) field.value = text;
+    }
+    if (focused) all(`[data-swap] ${active.tagName}`).find((one) => traits(one) === focused)?.focus({ preventScroll: true });
+    if (at >= 0) {
+      const same = chosen === undefined ? undefined : rows().find((row) => row.dataset.href === chosen);
+      (same ?? rows()[at])?.classList.add("selected");
+    }
+    if (address && !page.body.dataset.live) { address = ""; deafen(); badge.hidden = true; }
+    if ("stale" in page.body.dataset) setTimeout(refresh, 1000);
   }
-  if (location.protocol !== "file:" && "stale" in document.body.dataset) setTimeout(refresh, 1000);
-  if (address && "EventSource" in window && location.protocol !== "file:") {
+  document.addEventListener("focusout", () => setTimeout(() => { if (kept) { kept = false; refresh(); } }, 0));
+  // A browser opens six connections to a server: a page that nobody sees keeps none of them.
+  function deafen() {
+    clearTimeout(later);
+    source?.close();
+    source = null;
+  }
+  function listen() {
+    if (source || !address || document.hidden) return;
+    clearTimeout(later);
     source = new EventSource(address);
     // What was written between the making of the page and now is in no event.
     source.addEventListener("ready", () => { badge.hidden = false; refresh(); });
+    // So many pages follow already that one more would leave no connection to load any: this one looks now and then.
+    source.addEventListener("full", () => { deafen(); badge.hidden = false; refresh(); later = setTimeout(listen, 3000); });
     source.addEventListener("rows", (event) => append(JSON.parse(event.data)));
     source.addEventListener("grew", refresh);
-    source.addEventListener("error", () => { badge.hidden = true; });
+    source.addEventListener("error", () => {
+      badge.hidden = true;
+      if (source?.readyState === EventSource.CLOSED) { deafen(); later = setTimeout(listen, 3000); } // else it tries by itself
+      refresh(); // and says what is wrong
+    });
   }
+  document.addEventListener("visibilitychange", () => (document.hidden ? deafen() : listen()));
+  if (served && "stale" in document.body.dataset) setTimeout(refresh, 1000);
+  listen();
 })();
