@@ -49,7 +49,8 @@ class Home:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.store = folder / "store"
-        more = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "NO_COLOR": "1", "UNSPOOL_STORE": str(self.store)}
+        more = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "NO_COLOR": "1", "COLUMNS": "200"}
+        more["UNSPOOL_STORE"] = str(self.store)
         self.env = environment(None, OPENAI_BASE_URL=f"{url}/v1", **more)
         (folder / "agent.py").write_text(AGENT)
         done = self.unspool("run", "-q", "--", sys.executable, str(folder / "agent.py"))
