@@ -8,7 +8,7 @@ import click
 
 from unspool.cli.ctx_json import context_json
 from unspool.cli.ctx_text import context_text, lives_text
-from unspool.cli.ctx_view import ContextView, view_of
+from unspool.cli.ctx_view import ContextView, calls_elsewhere, view_of
 from unspool.cli.options import DOLLARS, Command, json_option, recording_argument, store_option
 from unspool.cli.prices import Prices, prices_for, prices_option
 from unspool.cli.terminal import hint, note, put, use_color, width
@@ -99,7 +99,8 @@ def ctx(recording: str, *, store: str | None, as_json: bool, **given: Any) -> No
     prices = prices_for(place, given["prices"])
     with RecordReader(address.record_dir, live=True) as reader:
         seq_num = address.point.seq_num(reader) if address.point is not None else None
-        view = view_of(reader, prices, seq_num)
+        with calls_elsewhere(place, address.record_id, "ctx"):
+            view = view_of(reader, prices, seq_num)
         if is_whatif:
             _what_if(place, reader, view, prices, given, as_json=as_json)
         elif as_json:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from msgspec import Struct
 
 from unspool.cli.limit_options import budget_of
 from unspool.cli.listing import LLM_PREFIX
 from unspool.cli.prices import Prices, context_window
+from unspool.cli.runs import descendants
 from unspool.context.advice import Advice, advise
 from unspool.context.breaks import CacheBreak, find_breaks
 from unspool.context.calls import Call, Run
@@ -14,13 +18,15 @@ from unspool.context.composition import Composition, compose
 from unspool.context.lives import Lives, live
 from unspool.context.reading import read_run
 from unspool.durations import later
-from unspool.errors import NoSnapshot
-from unspool.events import LLMResponse
+from unspool.errors import CorruptRecording, NoSnapshot
+from unspool.events import LLMResponse, RecordMetadata
 from unspool.recording.reader import RecordReader
+from unspool.store import Store
 from unspool.trace.rates import Rates
 
-__all__ = ["ContextView", "Costs", "call_at", "main_call", "view_of", "window_of"]
+__all__ = ["ContextView", "Costs", "call_at", "calls_elsewhere", "main_call", "view_of", "window_of"]
 
+_NAMED = 3  # processes
 _NOT_SENT = ("served", "edited")  # answers from a recording or from a person: they cost nothing
 
 
@@ -115,6 +121,29 @@ def main_call(run: Run, record_id: str) -> Call:
     most = max(run.conversations, key=lambda one: (sum(run.calls[at].tokens for at in one), -one[0]))
     answered = [at for at in most if run.calls[at].is_paid]
     return run.calls[(answered or most)[-1]]
+
+
+@contextlib.contextmanager
+def calls_elsewhere(store: Store, record_id: str, command: str) -> Iterator[None]:
+    """Where a recording turns out to have no calls: say which of the processes that it started have some."""
+    try:
+        yield
+    except NoSnapshot as exc:
+        started = descendants(store, record_id) if exc.seq_num is None else []
+        pids = sorted(one.pid for one in started if _has_calls(store, one))
+        if not pids:
+            raise
+        more = f" (and {len(pids) - _NAMED} more: unspool ls --flat)" if len(pids) > _NAMED else ""
+        named = ", ".join(f"unspool {command} {pid}" for pid in pids[:_NAMED])
+        raise NoSnapshot(f"{exc}. Processes that it started have: {named}{more}") from None
+
+
+def _has_calls(store: Store, metadata: RecordMetadata) -> bool:
+    try:
+        with RecordReader(store.records / metadata.record_id, live=True) as reader:
+            return any(event.context is not None for event in reader.bare_events())
+    except CorruptRecording:
+        return False
 
 
 def view_of(reader: RecordReader, prices: Prices, seq_num: int | None, *, run: Run | None = None) -> ContextView:

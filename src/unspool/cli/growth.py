@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from unspool.cli.ctx_view import call_at, main_call, window_of
+from unspool.cli.ctx_view import call_at, calls_elsewhere, main_call, window_of
 from unspool.cli.growth_text import growth_json, growth_text, turn_json, turn_line
 from unspool.cli.limit_options import TOKENS, budget_of
 from unspool.cli.options import Command, json_option, recording_argument, store_option
@@ -54,7 +54,8 @@ def growth(
         unspool growth 12 --budget 200k
         unspool growth 12 --follow
     """
-    address = resolve(find_store(store), recording)
+    place = find_store(store)
+    address = resolve(place, recording)
 
     def look(reader: RecordReader, run: Run) -> tuple[Trajectory, int | None]:
         seq_num = address.point.seq_num(reader) if address.point is not None else None
@@ -75,7 +76,8 @@ def growth(
         if follow:
             _follow(reader, look, as_json=as_json)
             return
-        found, window = look(reader, read_run(reader))
+        with calls_elsewhere(place, address.record_id, "growth"):
+            found, window = look(reader, read_run(reader))
         if as_json:
             put(dump_json(growth_json(reader.record_id, found, window)))
         else:

@@ -24,6 +24,7 @@ if "made_contexts" not in sys.modules:  # importable under pytest's importlib mo
     sys.modules["made_contexts"] = _module
     _spec.loader.exec_module(_module)
 
+from cli_events import model_call
 from made_contexts import Talk, tool
 
 
@@ -133,6 +134,20 @@ def test_a_recording_without_calls_says_so(invoke, make):
     assert result.exit_code == 1
     assert "no model call" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", ["ctx", "growth"])
+def test_where_only_its_workers_called_models_they_are_named(invoke, make, command):
+    root = make().record_id
+    make(parent=root, role="worker")
+    for _ in range(4):
+        make(*model_call(1), parent=root, role="worker")
+    result = invoke(command, "1")
+    assert result.exit_code == 1
+    named = ", ".join(f"unspool {command} {pid}" for pid in (3, 4, 5))
+    assert f"Processes that it started have: {named} (and 1 more: unspool ls --flat)" in result.stderr
+    assert invoke(command, "3").exit_code == 0
+    assert "Processes" not in invoke(command, "2").stderr
 
 
 def test_hostile_texts_do_not_reach_the_terminal(invoke, store, monkeypatch):
