@@ -25,6 +25,13 @@ if TYPE_CHECKING:
 
 _ROWS = 6
 _MOST_CALLS = 6  # that --verify sends without being told
+_OF_VERIFY = {
+    "--samples": "samples",
+    "--max-calls": "max_calls",
+    "--max-cost": "max_cost",
+    "--base-url": "base_url",
+    "--key-env": "key_env",
+}
 
 
 @click.command(cls=Command)
@@ -57,7 +64,7 @@ _MOST_CALLS = 6  # that --verify sends without being told
     "outcomes.",
 )
 @click.option(
-    "--samples", metavar="N", type=click.IntRange(min=1), default=1, help="With --verify: times each is sent or run."
+    "--samples", metavar="N", type=click.IntRange(min=1), help="With --verify: times each is sent or run.  [default: 1]"
 )
 @click.option(
     "--max-calls",
@@ -122,6 +129,9 @@ def _check_options(given: dict[str, Any], *, is_whatif: bool) -> None:
         raise UsageError("--verify needs to know what to leave out: add --leaked or --without BLOCK")
     if given["is_each"] and not given["verify"]:
         raise UsageError("--each goes with --verify: it tries every block alone as well")
+    idle = [name for name, key in _OF_VERIFY.items() if given[key] is not None]
+    if idle and not given["verify"]:
+        raise UsageError(f"{' and '.join(idle)} without --verify: nothing is sent without it")
     if given["is_run"] and not given["verify"]:
         raise UsageError("--run goes with --verify: it runs the program to its end without the blocks")
     if given["is_run"] and (given["base_url"] or given["key_env"] or given["is_each"]):
@@ -146,7 +156,7 @@ def _what_if(
 
         running = Running(
             prices=prices,
-            samples=given["samples"],
+            samples=given["samples"] or 1,
             live_tools=[name for word in given["live_tools"] for name in word.split(",") if name],
             is_allowed=given["yes"],
             max_calls=given["max_calls"],
@@ -160,7 +170,7 @@ def _what_if(
 
         how = Verifying(
             prices=prices,
-            samples=given["samples"],
+            samples=given["samples"] or 1,
             max_calls=given["max_calls"] or _MOST_CALLS,
             max_cost=given["max_cost"],
             base_url=given["base_url"],

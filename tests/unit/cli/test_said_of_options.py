@@ -30,6 +30,8 @@ def root(make):
     ("command", "said"),
     [
         (("ctx", "last", "--each"), "--each goes with --verify"),
+        (("ctx", "last", "--samples", "5", "--max-cost", "1"), "--samples and --max-cost without --verify: nothing is"),
+        (("ctx", "last", "--leaked", "--base-url", "http://x"), "--base-url without --verify"),
         (("fork", "last@call:2", "--dry-run", "-n", "5"), "it needs --send or --run"),
         (("fork", "last@call:2", "--dry-run", "--max-calls", "5"), "--max-calls limits what is sent"),
         (("fork", "last@call:2", "--max-cost", "5"), "--max-cost limits what is sent"),
